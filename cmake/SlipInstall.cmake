@@ -1,0 +1,53 @@
+# What users get: libslipstream, its public headers, the slip program, and the files by which CMake
+# and pkg-config find them. Nothing installed holds an absolute path, so the prefix may be moved.
+include(CMakePackageConfigHelpers)
+set(SLIP_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Slipstream)
+
+# Public is every header of the library's layers that is not *_internal.h; the tasks of slip train
+# are no part of the library.
+set(public_headers "")
+set(umbrella "")
+get_property(layers GLOBAL PROPERTY SLIP_LAYERS)
+foreach(layer IN LISTS layers)
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
+       ${PROJECT_SOURCE_DIR}/${layer}/*.h)
+  list(FILTER headers EXCLUDE REGEX "_internal\\.h$|^trainer/tasks/")
+  foreach(header IN LISTS headers)
+    list(APPEND public_headers ${PROJECT_BINARY_DIR}/include/slipstream/${header})
+    if(NOT header MATCHES "/.*/")  # backends in folders of their own are for those who name them
+      string(APPEND umbrella "#include \"slipstream/${header}\"\n")
+    endif()
+  endforeach()
+endforeach()
+file(CONFIGURE OUTPUT include/slipstream/slipstream.hpp @ONLY CONTENT
+"#pragma once
+
+// All of Slipstream for C++.
+@umbrella@")
+list(APPEND public_headers
+  ${PROJECT_BINARY_DIR}/include/slipstream/slipstream.hpp
+  ${PROJECT_BINARY_DIR}/include/slipstream/version.h)
+
+target_sources(slipstream PUBLIC FILE_SET HEADERS
+  BASE_DIRS ${PROJECT_BINARY_DIR}/include FILES ${public_headers})
+# Each public header compiles alone: target slipstream_verify_interface_header_sets, run by a test.
+set_target_properties(slipstream PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
+
+install(TARGETS slipstream EXPORT SlipstreamTargets FILE_SET HEADERS)
+install(TARGETS slip)
+install(EXPORT SlipstreamTargets NAMESPACE Slipstream:: DESTINATION ${SLIP_PACKAGE_DIR})
+configure_package_config_file(cmake/SlipstreamConfig.cmake.in SlipstreamConfig.cmake
+  INSTALL_DESTINATION ${SLIP_PACKAGE_DIR})
+# Before 1.0 a minor version may change the interface.
+write_basic_package_version_file(SlipstreamConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES
+  ${PROJECT_BINARY_DIR}/SlipstreamConfig.cmake
+  ${PROJECT_BINARY_DIR}/SlipstreamConfigVersion.cmake
+  DESTINATION ${SLIP_PACKAGE_DIR})
+file(RELATIVE_PATH SLIP_PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+# As in SlipstreamConfig.cmake: only a static library has its user link what it is built on.
+if(NOT BUILD_SHARED_LIBS)
+  set(SLIP_PC_PRIVATE "Requires.private: libhwy fmt spdlog\nLibs.private: -lboost_context\n")
+endif()
+configure_file(cmake/slipstream.pc.in slipstream.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/slipstream.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,0 +1,54 @@
+# A layer is a folder of sources; together the layers make one library.
+
+# slip_layer(SOURCES ... [LINK ...]): the sources of the folder this is called from.
+function(slip_layer)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  cmake_path(GET CMAKE_CURRENT_SOURCE_DIR FILENAME layer)
+  if(NOT ARG_SOURCES)
+    return()
+  endif()
+  add_library(slip_${layer} OBJECT ${ARG_SOURCES})
+  target_include_directories(slip_${layer} PUBLIC ${PROJECT_BINARY_DIR}/include)
+  target_compile_options(slip_${layer} PRIVATE ${SLIP_COMPILE_OPTIONS})
+  target_link_libraries(slip_${layer} PUBLIC Threads::Threads ${ARG_LINK})
+  set_property(GLOBAL APPEND PROPERTY SLIP_LAYERS ${layer})
+endfunction()
+
+# libslipstream out of all layers.
+function(slip_add_library)
+  get_property(layers GLOBAL PROPERTY SLIP_LAYERS)
+  add_library(slipstream)
+  add_library(Slipstream::slipstream ALIAS slipstream)
+  target_include_directories(slipstream PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  foreach(layer IN LISTS layers)
+    target_sources(slipstream PRIVATE $<TARGET_OBJECTS:slip_${layer}>)
+    get_target_property(links slip_${layer} LINK_LIBRARIES)
+    target_link_libraries(slipstream PRIVATE ${links})
+  endforeach()
+  target_link_libraries(slipstream PUBLIC Threads::Threads)
+  target_compile_features(slipstream PUBLIC cxx_std_20)
+  if(NOT SLIP_SANITIZE)  # whose run-time libraries the program brings
+    target_link_options(slipstream PRIVATE LINKER:--no-undefined)
+  endif()
+  set_target_properties(slipstream PROPERTIES
+    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+    ARCHIVE_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib
+    LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib)
+endfunction()
+
+# slip_test(NAME tier SOURCES ... [LINK ...]): a GoogleTest program; its tests get the label `tier`,
+# which is unit, multiprocess or simulation.
+function(slip_test name tier)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_compile_options(${name} PRIVATE ${SLIP_COMPILE_OPTIONS})
+  target_link_libraries(${name} PRIVATE slipstream GTest::gmock GTest::gtest_main ${ARG_LINK})
+  set(processors 1)
+  if(tier STREQUAL multiprocess)
+    set(processors 2)  # processes that wait for each other run beside nothing else
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS ${tier} TIMEOUT 300 PROCESSORS ${processors})
+endfunction()

@@ -1,0 +1,27 @@
+#include <cassert>
+#include <cstring>
+
+#include "slipstream/base/random.h"
+#include "slipstream/kernels/kernels.h"
+
+namespace slip::kernels {
+
+void copy(VectorView out, ConstVectorView x) {
+  assert(out.dtype == x.dtype && out.count == x.count);
+  // memmove, since `out` may be `x`; an empty vector may be null, which it does not accept.
+  if (out.count != 0) std::memmove(out.data, x.data, x.bytes());
+}
+
+std::uint64_t checksum(std::span<const std::byte> bytes) {
+  std::uint64_t hash = mix(bytes.size());
+  while (!bytes.empty()) {
+    std::uint64_t word = 0;
+    const std::size_t n = bytes.size() < sizeof word ? bytes.size() : sizeof word;
+    std::memcpy(&word, bytes.data(), n);
+    hash = mix(hash ^ word);
+    bytes = bytes.subspan(n);
+  }
+  return hash;
+}
+
+}  // namespace slip::kernels

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "slipstream/kernels/vector.h"
+
+/// Arithmetic on parameter vectors: one pass over memory each, no allocation, no failure. All
+/// vectors of one call have the same dtype and count (asserted only: these are hot paths), and need
+/// no more alignment than their element type. An output may be the very same vector as an input,
+/// but must not overlap one partly. Thread-safe as long as no two threads touch the same output.
+///
+/// One seed, one history: element by element, inputs are accumulated in order, multiplied and then
+/// added, never fused. Every instruction set therefore gives the results of the plain loops in
+/// reference.h bit for bit (NaN payloads apart), and there is no separate mode for portable
+/// results.
+///
+/// Precision: all arithmetic is in the vectors' own type T; weights and the factors of SgdStep are
+/// rounded to T once. With u = epsilon(T) / 2 and gamma(m) = m u / (1 - m u), the errors below hold
+/// where nothing overflows or underflows.
+namespace slip::kernels {
+
+/// How a gradient is applied after averaging; everything is in units of the parameters.
+///   v <- momentum * v + (g + weight_decay * x_k);   x <- average - learning_rate * v
+/// where x_k is the worker's own vector before averaging. With momentum == 0, `velocity` is unused
+/// and may be null.
+struct SgdStep {
+  double learning_rate = 0;
+  double momentum = 0;
+  double weight_decay = 0;
+  VectorView velocity = {};  // local optimiser state, read and written
+};
+
+/// out = sum_i weights[i] * inputs[i]. At least one input, and a weight for each.
+/// Error against the exact sum of n inputs: at most gamma(n + 1) * sum_i |weights[i] * inputs[i]|.
+void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
+                      std::span<const double> weights);
+
+/// Average and apply in one pass: out = sum_i weights[i] * inputs[i] - learning_rate * v, with v as
+/// SgdStep says. inputs[0] is the worker's own x_k. `velocity` is none of the other vectors.
+/// Error of v: at most gamma(4) * (|momentum * v| + |g| + |weight_decay * x_k|); of out: at most
+/// gamma(n + 6) * (sum_i |weights[i] * inputs[i]| + |learning_rate| * the same sum of v's terms).
+void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
+                   std::span<const double> weights, ConstVectorView gradient, const SgdStep& step);
+
+/// y += a * x. Error: at most gamma(3) * (|y| + |a * x|).
+void axpy(VectorView y, double a, ConstVectorView x);
+
+/// out = x.
+void copy(VectorView out, ConstVectorView x);
+
+/// A hash of the size and of the 8-byte words (the tail padded with zeros), each scattered by
+/// slip::mix: detects torn and lost writes in debug builds. Every change of a single word changes
+/// it; it is no protection against malice.
+std::uint64_t checksum(std::span<const std::byte> bytes);
+
+/// The instruction set in use ("AVX3", "AVX2", "SSE4", "EMU128", ...), for reports.
+const char* target_name();
+
+}  // namespace slip::kernels

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "slipstream/kernels/kernels.h"
+
+/// The specification of kernels.h as plain loops, for vectors of T (float or double). The order of
+/// the operations here is part of it: every implementation gives these very bits, on condition that
+/// this header too is compiled without contraction (-ffp-contract=off).
+namespace slip::kernels::reference {
+
+template <class T>
+void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
+                      std::span<const double> weights) {
+  const std::span<T> result = out.as<T>();
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    T sum = static_cast<T>(weights[0]) * inputs[0].as<T>()[i];
+    for (std::size_t k = 1; k < inputs.size(); ++k) {
+      sum += static_cast<T>(weights[k]) * inputs[k].as<T>()[i];
+    }
+    result[i] = sum;
+  }
+}
+
+template <class T>
+void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
+                   std::span<const double> weights, ConstVectorView gradient, const SgdStep& step) {
+  const T learning_rate = static_cast<T>(step.learning_rate);
+  const T momentum = static_cast<T>(step.momentum);
+  const T weight_decay = static_cast<T>(step.weight_decay);
+  const std::span<T> result = out.as<T>();
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    T average = static_cast<T>(weights[0]) * inputs[0].as<T>()[i];
+    for (std::size_t k = 1; k < inputs.size(); ++k) {
+      average += static_cast<T>(weights[k]) * inputs[k].as<T>()[i];
+    }
+    T v = gradient.as<T>()[i] + weight_decay * inputs[0].as<T>()[i];
+    if (step.momentum != 0) {
+      T& velocity = step.velocity.as<T>()[i];
+      v = momentum * velocity + v;
+      velocity = v;
+    }
+    result[i] = average - learning_rate * v;
+  }
+}
+
+template <class T>
+void axpy(VectorView y, double a, ConstVectorView x) {
+  for (std::size_t i = 0; i < y.count; ++i) y.as<T>()[i] += static_cast<T>(a) * x.as<T>()[i];
+}
+
+}  // namespace slip::kernels::reference

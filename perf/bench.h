@@ -1,0 +1,103 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "slipstream/perf/perf.h"
+#include "slipstream/runtime/world.h"
+
+namespace slip::perf {
+
+/// What every rank is given to measure one size. All ranks have the same.
+struct Bench {
+  const World& world;
+  const PerfOptions& options;
+  std::size_t size;         // bytes
+  std::int64_t iterations;  // to be timed
+  std::int64_t warm_up;     // to be done before
+  std::string name;         // for regions; no other measurement has it
+};
+
+/// What one rank has measured.
+struct Measurement {
+  /// Microseconds of one operation, a sample for each iteration. Empty on ranks that only take
+  /// part.
+  std::vector<double> times;
+  /// How many operations a sample is the mean of, where one is too short for the clock.
+  double operations = 1;
+  /// Microseconds between operations that follow each other closely, where that is not the time of
+  /// one: what bw and rate are made from.
+  std::optional<double> interval;
+  /// Elements or bytes that are not what they should be, of those that were checked.
+  std::uint64_t wrong = 0;
+};
+
+/// A test: one file, one name.
+struct Test {
+  const char* name;
+  const char* summary;
+  const char* begin;  // default sizes
+  const char* end;
+  Measurement (*measure)(const Bench&);
+  /// Bytes that bw counts, of an operation on `size` bytes.
+  double (*bytes)(double size, const PerfOptions& options);
+  bool paired;     // ranks work in pairs
+  bool simulated;  // means something in virtual time
+};
+
+extern const Test put_test;
+extern const Test ring_test;
+extern const Test token_test;
+extern const Test update_test;
+extern const Test kernel_test;
+extern const Test all_reduce_test;
+
+/// Ranks 0 and 1, 2 and 3, ... work in pairs, all at the same time. The even one starts and holds
+/// the watch.
+struct Pair {
+  explicit Pair(const World& world) : peer(world.rank() ^ 1), starts(world.rank() % 2 == 0) {}
+  int peer;
+  bool starts;
+};
+
+double microseconds(Duration duration);
+
+/// Half the round trips of messages between the two of a pair; iteration numbers begin at `first`
+/// and the next free one is returned through it. `send(k)` posts and `await(k)` waits for the k-th
+/// message; both return Status. The clock is read after each posting, so that reading it overlaps
+/// with the message's flight and costs nothing.
+template <class Send, class Await>
+std::vector<double> ping_pong(const Bench& bench, std::int64_t iterations, Send&& send,
+                              Await&& await) {
+  const Pair pair(bench.world);
+  const std::int64_t rounds = bench.warm_up + iterations + 1;
+  std::vector<double> times;
+  if (pair.starts) times.resize(static_cast<std::size_t>(iterations));
+  Time last{};
+  for (std::int64_t k = 0; k < rounds; ++k) {
+    if (!pair.starts) await(k).throw_if_failed();
+    send(k).throw_if_failed();
+    if (!pair.starts) continue;
+    const Time now = bench.world.now();
+    if (k > bench.warm_up) {
+      times[static_cast<std::size_t>(k - bench.warm_up - 1)] = microseconds(now - last) / 2;
+    }
+    last = now;
+    await(k).throw_if_failed();
+  }
+  return times;
+}
+
+/// Byte `i` of the message or vector number `k` of `rank`: a pattern that no neighbouring number
+/// or place shares.
+std::byte pattern(int rank, std::uint64_t k, std::size_t i);
+void fill(std::byte* bytes, std::size_t size, int rank, std::uint64_t k);
+std::uint64_t count_wrong(const std::byte* bytes, std::size_t size, int rank, std::uint64_t k);
+
+/// How many rounds are checked, after those that are timed.
+constexpr std::int64_t checked_rounds = 16;
+
+}  // namespace slip::perf

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "slipstream/runtime/config.h"
+
+namespace slip::perf {
+
+/// What `slip perf` is asked for. Sizes are text with the suffixes K, M and G.
+struct PerfOptions {
+  std::string begin;  // empty: the test's own
+  std::string end;
+  int factor = 2;
+  std::int64_t iterations = 1000;
+  std::int64_t warm_up = 100;
+  double seconds = 0;  // above 0: in place of `iterations`
+  int check = 1;
+  std::string memory = "host";
+  std::string json;
+  std::string csv;
+  int workers = 2;
+  std::string transport = "shm";
+  std::string buffers = "registered";
+  std::string kernel = "weighted_average";
+  std::string link;
+};
+
+/// The options by name, bound to `options`, and their one-letter forms ({"begin", "-b"}).
+Options describe(PerfOptions& options);
+std::map<std::string, std::string> short_names();
+
+/// One line for each test, for help.
+std::string tests_help();
+
+/// Runs a test by its name: rows on standard output, and in the files that the options name. With
+/// transport shm the calling process starts `workers` copies of itself by their command line (or is
+/// one of them). Throws Error: invalid_argument for bad usage, anything else for a run that failed,
+/// wrong results among it.
+void run(const std::string& test, const PerfOptions& options);
+
+}  // namespace slip::perf

@@ -1,0 +1,100 @@
+#include <algorithm>
+#include <memory>
+
+#include "slipstream/perf/bench.h"
+
+namespace slip::perf {
+namespace {
+
+/// Puts with signal between the two of a pair. The word lies right behind the payload, so that a
+/// small put is one cache line.
+class Puts {
+ public:
+  explicit Puts(const Bench& bench)
+      : bench_(bench),
+        pair_(bench.world),
+        word_offset_((bench.size + 7) / 8 * 8),
+        here_(bench.world.allocate(bench.name, word_offset_ + sizeof(Word))),
+        there_(bench.world.attach(pair_.peer, bench.name)),
+        source_(std::make_unique<std::byte[]>(bench.size)) {}
+
+  bool starts() const { return pair_.starts; }
+
+  Status put() { return bench_.world.transport().put(there_, 0, source_.get(), bench_.size); }
+  Status put_signal() {
+    const Word word = make_word(bench_.world.incarnation(), ++sent_);
+    return bench_.world.transport().put_signal(there_, 0, source_.get(), bench_.size, word_offset_,
+                                               word);
+  }
+  Status await() {
+    ++awaited_;
+    const auto here = [&] { return iteration_of(here_.word(word_offset_)) == awaited_; };
+    return bench_.world.wait_until(here, bench_.world.deadline(), "a put");
+  }
+
+  void fill() { perf::fill(source_.get(), bench_.size, bench_.world.rank(), sent_ + 1); }
+  std::uint64_t count_wrong() const {
+    return perf::count_wrong(here_.data(), bench_.size, pair_.peer, awaited_);
+  }
+
+ private:
+  const Bench& bench_;
+  const Pair pair_;
+  const std::size_t word_offset_;
+  Region here_;
+  RemoteRegion there_;
+  std::unique_ptr<std::byte[]> source_;
+  Iteration sent_ = 0;
+  Iteration awaited_ = 0;
+};
+
+/// Puts that follow each other, a signal after the last: the time of one, on the starting side
+/// until the other one has confirmed the last.
+std::optional<double> stream(const Bench& bench, Puts& puts, std::int64_t count) {
+  if (!puts.starts()) {
+    puts.await().throw_if_failed();
+    puts.put_signal().throw_if_failed();
+    return {};
+  }
+  const Time start = bench.world.now();
+  for (std::int64_t i = 1; i < count; ++i) puts.put().throw_if_failed();
+  puts.put_signal().throw_if_failed();
+  puts.await().throw_if_failed();
+  return microseconds(bench.world.now() - start) / static_cast<double>(count);
+}
+
+std::uint64_t check(Puts& puts) {
+  std::uint64_t wrong = 0;
+  for (std::int64_t k = 0; k < checked_rounds; ++k) {
+    puts.fill();
+    if (puts.starts()) puts.put_signal().throw_if_failed();
+    puts.await().throw_if_failed();
+    wrong += puts.count_wrong();
+    if (!puts.starts()) puts.put_signal().throw_if_failed();
+  }
+  return wrong;
+}
+
+Measurement measure(const Bench& bench) {
+  Puts puts(bench);
+  Measurement result;
+  result.times = ping_pong(
+      bench, bench.iterations, [&](std::int64_t) { return puts.put_signal(); },
+      [&](std::int64_t) { return puts.await(); });
+  stream(bench, puts, std::max<std::int64_t>(1, bench.warm_up));
+  result.interval = stream(bench, puts, bench.iterations);
+  if (bench.options.check) result.wrong = check(puts);
+  return result;
+}
+
+double bytes(double size, const PerfOptions&) { return size; }
+
+}  // namespace
+
+const Test put_test = {
+    "put",   "put with signal, one way; bw and rate: puts that follow each other",
+    "8",     "4M",
+    measure, bytes,
+    true,    true};
+
+}  // namespace slip::perf

@@ -1,0 +1,106 @@
+#include <fmt/format.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+#include <utility>
+
+#include "slipstream/runtime/local_bootstrap.h"
+#include "slipstream/runtime/tcp_bootstrap.h"
+#include "slipstream/runtime/world.h"
+#include "slipstream/runtime/world_internal.h"
+#include "slipstream/transport/shm/segment.h"
+#include "slipstream/transport/shm/shm_transport.h"
+
+namespace slip {
+namespace {
+
+/// Of everything that workers write into each other's memory. Raised when any of it changes.
+constexpr int wire_version = 1;
+
+/// Tells this worker when a peer's process ends before it has said goodbye. A process descriptor
+/// cannot be confused with a later process of the same number.
+void watch_peer(World::Parts& parts, int peer, long pid) {
+  const int fd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+  if (fd < 0) {
+    throw Error(Code::peer_lost, fmt::format("rank {} (process {}) has ended", peer, pid), peer);
+  }
+  const std::shared_ptr<int> owned(new int(fd), [](const int* f) {
+    close(*f);
+    delete f;
+  });
+  parts.watches.push_back(
+      parts.progress->watch(fd, [owned, peer, pid, rank = parts.bootstrap->rank(),
+                                 abort = parts.abort, waiter = parts.waiter] {
+        abort->abort({Code::peer_lost,
+                      fmt::format("rank {}: lost rank {} (process {} has ended)", rank, peer, pid),
+                      peer});
+        waiter->wake();
+      }));
+}
+
+/// Every worker says who it is, and checks what the others say.
+void introduce(World::Parts& parts) {
+  Bootstrap& bootstrap = *parts.bootstrap;
+  const int rank = bootstrap.rank();
+  bootstrap.put(fmt::format("hello/{}", rank),
+                fmt::format("{} {} {}", wire_version, getpid(), shm::host_identity()));
+  for (int peer = 0; peer < bootstrap.size(); ++peer) {
+    if (peer == rank) continue;
+    const std::string hello =
+        bootstrap.get(fmt::format("hello/{}", peer), parts.options.join_timeout);
+    int version = 0;
+    long pid = 0;
+    unsigned long long host = 0;
+    if (std::sscanf(hello.c_str(), "%d %ld %llu", &version, &pid, &host) != 3 || pid <= 0) {
+      throw Error(Code::bad_data, fmt::format("rank {} introduces itself as '{}'", peer, hello),
+                  peer);
+    }
+    if (version != wire_version) {
+      throw Error(Code::peer_mismatch,
+                  fmt::format("rank {} speaks wire version {} and rank {} version {}: install the "
+                              "same Slipstream everywhere",
+                              peer, version, rank, wire_version),
+                  peer);
+    }
+    if (host != shm::host_identity()) {
+      throw Error(Code::not_supported,
+                  fmt::format("rank {} is on another host than rank {}; this build reaches workers "
+                              "of one host only (shared memory)",
+                              peer, rank),
+                  peer);
+    }
+    watch_peer(parts, peer, pid);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
+  auto parts = std::make_unique<World::Parts>();
+  parts->options = options;
+  parts->clock = std::make_shared<RealClock>();
+  parts->abort = std::make_shared<AbortToken>();
+  const auto tcp = tcp_options_from_environment();
+  auto transport = std::make_unique<ShmTransport>("shm");
+  parts->waiter = std::make_shared<RealWaiter>(transport->doorbell(), parts->clock, parts->abort,
+                                               options.max_spin);
+  parts->transport = std::move(transport);
+  if (tcp) {
+    auto join = *tcp;
+    join.timeout = options.join_timeout;
+    parts->bootstrap = std::make_unique<TcpBootstrap>(join);
+    parts->progress = progress_thread();
+    introduce(*parts);
+  } else {
+    parts->bootstrap = std::make_unique<LocalBootstrap>(std::make_shared<LocalStore>(1), 0,
+                                                        *parts->waiter, *parts->clock);
+  }
+  parts->counters = make_counters(parts->bootstrap->rank());
+  return parts;
+}
+
+World World::connect(const WorldOptions& options) { return World(connect_parts(options)); }
+
+}  // namespace slip

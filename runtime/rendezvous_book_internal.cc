@@ -1,0 +1,211 @@
+#include "slipstream/runtime/rendezvous_book_internal.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "slipstream/runtime/posix_internal.h"
+
+namespace slip {
+namespace {
+
+using rendezvous_wire::Answer;
+using rendezvous_wire::Hello;
+using rendezvous_wire::Kind;
+using rendezvous_wire::Request;
+
+constexpr std::size_t max_stored_bytes = std::size_t{1} << 30;
+constexpr std::size_t max_listed_ranks = 16;
+
+}  // namespace
+
+RendezvousBook::RendezvousBook(int size, Send send)
+    : send_(std::move(send)), members_(static_cast<std::size_t>(size)) {}
+
+Status RendezvousBook::join(const Hello& hello, const std::string& address) {
+  if (!failure_.ok()) return failure_;
+  const int size = static_cast<int>(members_.size());
+  const auto refused = [](std::string message) {
+    return Status(Code::bootstrap_failed, std::move(message));
+  };
+  if (hello.size != size) {
+    return refused(fmt::format("rank {} wants a world of {} workers, but this one has {}",
+                               hello.rank, hello.size, size));
+  }
+  if (hello.rank < 0 || hello.rank >= size) {
+    return refused(fmt::format("there is no rank {} in this world; its ranks are 0 to {}",
+                               hello.rank, size - 1));
+  }
+  Member& member = members_[hello.rank];
+  if (member.life != Life::absent) {
+    return refused(fmt::format("rank {} {}; give every worker a rank of its own", hello.rank,
+                               member.life == Life::present
+                                   ? fmt::format("has joined already, from {}", member.address)
+                                   : "has joined and left already"));
+  }
+  member.life = Life::present;
+  member.address = address;
+  ++connected_;
+  return {};
+}
+
+void RendezvousBook::request(int rank, const Request& request, Time now) {
+  if (!failure_.ok()) return;  // has been told
+  Member& member = members_[rank];
+  if (member.life != Life::present) throw Error(Code::bad_data, "a request after the goodbye");
+  if (request.kind == Kind::goodbye) return goodbye(rank);
+  if (member.wait) throw Error(Code::bad_data, "a second request before the first was answered");
+  const Time deadline = request.timeout >= never - now ? never : now + request.timeout;
+  switch (request.kind) {
+    case Kind::put:
+      return put(rank, request);
+    case Kind::get:
+      return get(rank, request, deadline);
+    default:
+      return fence(rank, request, deadline);
+  }
+}
+
+void RendezvousBook::put(int rank, const Request& request) {
+  if (const auto found = values_.find(request.name); found != values_.end()) {
+    return refuse(rank, Code::bootstrap_failed,
+                  fmt::format("rank {} published '{}', which rank {} had published before", rank,
+                              printable(request.name), found->second.publisher));
+  }
+  const std::size_t bytes = request.name.size() + request.value.size();
+  if (bytes > max_stored_bytes - stored_bytes_) {
+    return refuse(rank, Code::bootstrap_failed,
+                  fmt::format("rank {} published '{}' when {} bytes were stored; {} are allowed",
+                              rank, printable(request.name), stored_bytes_, max_stored_bytes));
+  }
+  stored_bytes_ += bytes;
+  values_.emplace(request.name, Value{std::string(request.value), rank});
+  answer(rank, {Kind::done});
+  for (int r = 0; r < static_cast<int>(members_.size()); ++r) {
+    const auto& wait = members_[r].wait;
+    if (wait && wait->kind == Kind::get && wait->name == request.name) {
+      answer(r, {Kind::done, request.value});
+    }
+  }
+}
+
+void RendezvousBook::get(int rank, const Request& request, Time deadline) {
+  if (const auto found = values_.find(request.name); found != values_.end()) {
+    return answer(rank, {Kind::done, found->second.bytes});
+  }
+  members_[rank].wait = Wait{Kind::get, std::string(request.name), request.timeout, deadline};
+}
+
+void RendezvousBook::fence(int rank, const Request& request, Time deadline) {
+  const auto has_left = [this](int r) { return members_[r].life == Life::left; };
+  if (const std::string left = ranks_that(has_left); !left.empty()) {
+    return refuse(rank, Code::bootstrap_failed,
+                  fmt::format("{} said goodbye before this fence of rank {}", left, rank));
+  }
+  members_[rank].wait = Wait{Kind::fence, {}, request.timeout, deadline};
+  if (++fence_arrivals_ < static_cast<int>(members_.size())) return;
+  for (int r = 0; r < static_cast<int>(members_.size()); ++r) answer(r, {Kind::done});
+}
+
+void RendezvousBook::goodbye(int rank) {
+  if (in_fence(rank)) --fence_arrivals_;
+  members_[rank].wait.reset();
+  members_[rank].life = Life::left;
+  refuse_fence(Code::bootstrap_failed,
+               fmt::format("rank {} said goodbye while others wait for it in a fence", rank));
+}
+
+void RendezvousBook::disconnect(int rank, const std::string& why) {
+  Member& member = members_[rank];
+  --connected_;
+  if (member.life == Life::left) return;
+  if (in_fence(rank)) --fence_arrivals_;
+  member.wait.reset();
+  member.life = Life::left;
+  fail(Status(Code::peer_lost,
+              fmt::format("rank {} ({}) left the rendezvous before it said goodbye: {}", rank,
+                          member.address, why),
+              rank));
+}
+
+void RendezvousBook::lose(int rank, const std::string& message) {
+  if (members_[rank].life == Life::left) return;
+  fail(Status(Code::peer_lost, message, rank));
+}
+
+void RendezvousBook::expire(Time now) {
+  for (int r = 0; r < static_cast<int>(members_.size()); ++r) {
+    const auto& wait = members_[r].wait;
+    if (!wait || wait->deadline > now) continue;
+    const std::string message = timeout_message(*wait);
+    if (wait->kind == Kind::get) {
+      refuse(r, Code::timeout, message);
+    } else {
+      // For all who wait in it, so that each learns who was missing and none blames another.
+      refuse_fence(Code::timeout, message);
+    }
+  }
+}
+
+Time RendezvousBook::next_deadline() const {
+  Time next = never;
+  for (const Member& member : members_) {
+    if (member.wait) next = std::min(next, member.wait->deadline);
+  }
+  return next;
+}
+
+void RendezvousBook::answer(int rank, const Answer& answer) {
+  if (in_fence(rank)) --fence_arrivals_;
+  members_[rank].wait.reset();
+  send_(rank, rendezvous_wire::encode(answer));
+}
+
+void RendezvousBook::refuse(int rank, Code code, const std::string& message) {
+  answer(rank, {Kind::refused, {}, Status(code, message)});
+}
+
+void RendezvousBook::refuse_fence(Code code, const std::string& message) {
+  for (int r = 0; r < static_cast<int>(members_.size()); ++r) {
+    if (in_fence(r)) refuse(r, code, message);
+  }
+}
+
+void RendezvousBook::fail(Status failure) {
+  if (!failure_.ok()) return;
+  failure_ = std::move(failure);
+  for (int r = 0; r < static_cast<int>(members_.size()); ++r) {
+    if (members_[r].life == Life::present) answer(r, {Kind::lost, {}, failure_});
+  }
+}
+
+bool RendezvousBook::in_fence(int rank) const {
+  return members_[rank].wait && members_[rank].wait->kind == Kind::fence;
+}
+
+std::string RendezvousBook::timeout_message(const Wait& wait) const {
+  const std::string absent = ranks_that([this](int r) { return members_[r].life == Life::absent; });
+  const std::string never_joined = absent.empty() ? "" : fmt::format("; {} never joined", absent);
+  if (wait.kind == Kind::fence) {
+    return fmt::format("a fence waited {:g} s for {}{}", to_seconds(wait.timeout),
+                       ranks_that([this](int r) { return !in_fence(r); }), never_joined);
+  }
+  return fmt::format("waited {:g} s for '{}', which no rank published{}", to_seconds(wait.timeout),
+                     printable(wait.name), never_joined);
+}
+
+std::string RendezvousBook::ranks_that(const std::function<bool(int)>& holds) const {
+  std::vector<int> ranks;
+  for (int r = 0; r < static_cast<int>(members_.size()); ++r) {
+    if (holds(r)) ranks.push_back(r);
+  }
+  if (ranks.empty()) return "";
+  const std::size_t listed = std::min(ranks.size(), max_listed_ranks);
+  const std::size_t others = ranks.size() - listed;
+  ranks.resize(listed);
+  return fmt::format("{} {}{}", listed + others == 1 ? "rank" : "ranks", fmt::join(ranks, ", "),
+                     others == 0 ? "" : fmt::format(" and {} more", others));
+}
+
+}  // namespace slip

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "slipstream/base/error.h"
+#include "slipstream/base/time.h"
+#include "slipstream/runtime/rendezvous_wire_internal.h"
+
+namespace slip {
+
+/// What a rendezvous knows: who has joined, which names are published, and who waits for what. It
+/// has no sockets and no clock; answers leave through a function. Not thread-safe.
+class RendezvousBook {
+ public:
+  using Send = std::function<void(int rank, std::string frame)>;
+
+  RendezvousBook(int size, Send send);
+
+  /// A failure says why this worker may not join; peer_lost if the world has failed already.
+  Status join(const rendezvous_wire::Hello& hello, const std::string& address);
+  /// Error(bad_data) if `rank` may not ask this now.
+  void request(int rank, const rendezvous_wire::Request& request, Time now);
+  /// The rank's connection has ended; `why` counts if it has not said goodbye.
+  void disconnect(int rank, const std::string& why);
+  /// Fails the world because of this rank; the first failure stays. A rank that has said goodbye
+  /// owes nothing any more.
+  void lose(int rank, const std::string& message);
+
+  /// Refuses what has waited too long.
+  void expire(Time now);
+  /// When expire() has something to do next.
+  Time next_deadline() const;
+
+  /// Workers with a connection.
+  int connected() const { return connected_; }
+  const Status& failure() const { return failure_; }
+
+ private:
+  enum class Life { absent, present, left };
+
+  struct Wait {
+    rendezvous_wire::Kind kind;
+    std::string name;
+    Duration timeout;
+    Time deadline;
+  };
+
+  struct Member {
+    Life life = Life::absent;
+    std::string address;
+    std::optional<Wait> wait{};
+  };
+
+  struct Value {
+    std::string bytes;
+    int publisher;
+  };
+
+  void put(int rank, const rendezvous_wire::Request& request);
+  void get(int rank, const rendezvous_wire::Request& request, Time deadline);
+  void fence(int rank, const rendezvous_wire::Request& request, Time deadline);
+  void goodbye(int rank);
+
+  void answer(int rank, const rendezvous_wire::Answer& answer);
+  void refuse(int rank, Code code, const std::string& message);
+  void refuse_fence(Code code, const std::string& message);
+  void fail(Status failure);
+  bool in_fence(int rank) const;
+  std::string timeout_message(const Wait& wait) const;
+  /// "rank 2", "ranks 2, 5": those for which `holds`.
+  std::string ranks_that(const std::function<bool(int)>& holds) const;
+
+  Send send_;
+  std::vector<Member> members_;
+  std::map<std::string, Value, std::less<>> values_;
+  std::size_t stored_bytes_ = 0;
+  int connected_ = 0;
+  int fence_arrivals_ = 0;
+  Status failure_;
+};
+
+}  // namespace slip

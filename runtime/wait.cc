@@ -1,0 +1,91 @@
+#include "slipstream/runtime/wait.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace slip {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration min_spin = 1us;
+// A lost wake-up would be a bug; this bounds what it could cost.
+constexpr Duration longest_sleep = 1s;
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+void AbortToken::abort(Status reason) {
+  const std::lock_guard lock(mutex_);
+  if (aborted_.load(std::memory_order_relaxed)) return;
+  reason_ = std::move(reason);
+  aborted_.store(true, std::memory_order_release);
+}
+
+Status AbortToken::reason() const {
+  const std::lock_guard lock(mutex_);
+  return reason_;
+}
+
+RealWaiter::RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const Clock> clock,
+                       std::shared_ptr<const AbortToken> abort, Duration max_spin)
+    : doorbell_(std::move(doorbell)),
+      clock_(std::move(clock)),
+      abort_(std::move(abort)),
+      max_spin_(max_spin),
+      spin_(max_spin) {}
+
+bool RealWaiter::spin(FunctionRef<bool()> condition) {
+  if (max_spin_ == Duration::zero()) return condition();
+  const Time end = clock_->now() + spin_;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (condition()) {
+        spin_ = std::min(max_spin_, spin_ * 2);
+        return true;
+      }
+      relax();
+    }
+  } while (clock_->now() < end);
+  spin_ = std::max(min_spin, spin_ / 2);
+  return false;
+}
+
+Status RealWaiter::wait(FunctionRef<bool()> condition, Time deadline) {
+  if (spin(condition)) return {};
+  for (;;) {
+    const std::uint32_t seen = doorbell_->events.load(std::memory_order_acquire);
+    announce_sleeper(*doorbell_, Bell::worker);
+    const bool holds = condition();
+    if (!holds && !abort_->aborted()) {
+      const Time now = clock_->now();
+      if (now < deadline) sleep_on(*doorbell_, seen, std::min(longest_sleep, deadline - now));
+    }
+    withdraw_sleeper(*doorbell_, Bell::worker);
+    if (holds || condition()) return {};
+    if (abort_->aborted()) return abort_->reason();
+    if (clock_->now() >= deadline) return {Code::timeout, "the deadline has passed"};
+  }
+}
+
+Status RealWaiter::sleep_until(Time time) {
+  while (!abort_->aborted()) {
+    const std::uint32_t seen = doorbell_->events.load(std::memory_order_acquire);
+    const Time now = clock_->now();
+    if (now >= time) return {};
+    if (abort_->aborted()) break;
+    // Not announced: writers pass by, and only `wake` moves the event count.
+    sleep_on(*doorbell_, seen, std::min(longest_sleep, time - now));
+  }
+  return abort_->reason();
+}
+
+}  // namespace slip

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+
+#include "slipstream/base/error.h"
+#include "slipstream/base/function_ref.h"
+#include "slipstream/base/time.h"
+#include "slipstream/runtime/clock.h"
+#include "slipstream/transport/doorbell.h"
+
+namespace slip {
+
+/// Ends every wait of a worker. The first reason wins. Thread-safe.
+class AbortToken {
+ public:
+  void abort(Status reason);
+  /// Acquire, pairs with the release in `abort`: the reason is complete.
+  bool aborted() const { return aborted_.load(std::memory_order_acquire); }
+  Status reason() const;
+
+ private:
+  std::atomic<bool> aborted_{false};
+  mutable std::mutex mutex_;
+  Status reason_;
+};
+
+/// How one worker blocks: the only way there is. A condition reads the worker's own memory and its
+/// clock, is cheap, and has no side effects; it may be evaluated on another stack.
+class Waiter {
+ public:
+  virtual ~Waiter() = default;
+
+  /// Returns ok once `condition` holds, Code::timeout after `deadline`, or why it was aborted.
+  virtual Status wait(FunctionRef<bool()> condition, Time deadline) = 0;
+
+  /// Sleeps through writes; only an abort ends it early.
+  virtual Status sleep_until(Time time) = 0;
+
+  /// Makes the worker look at its condition again. From any thread.
+  virtual void wake() = 0;
+};
+
+/// Waits in real time: spins for a while that adapts to how long waits last, then parks on the
+/// doorbell.
+class RealWaiter final : public Waiter {
+ public:
+  RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const Clock> clock,
+             std::shared_ptr<const AbortToken> abort, Duration max_spin);
+
+  Status wait(FunctionRef<bool()> condition, Time deadline) override;
+  Status sleep_until(Time time) override;
+  void wake() override { wake_worker(*doorbell_); }
+
+ private:
+  bool spin(FunctionRef<bool()> condition);
+
+  const std::shared_ptr<Doorbell> doorbell_;
+  const std::shared_ptr<const Clock> clock_;
+  const std::shared_ptr<const AbortToken> abort_;
+  const Duration max_spin_;
+  Duration spin_;
+};
+
+}  // namespace slip

@@ -1,0 +1,105 @@
+#include "slipstream/runtime/world.h"
+
+#include <fmt/format.h>
+
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "slipstream/runtime/world_internal.h"
+#include "slipstream/transport/shm/segment.h"
+
+namespace slip {
+
+std::shared_ptr<Counters> make_counters(int rank) {
+  const shm::Segment segment = shm::create_segment(sizeof(Counters));
+  auto* counters = new (segment.memory.get()) Counters;
+  counters->rank = rank;
+  return {segment.memory, counters};
+}
+
+World::World(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+World::World(World&&) noexcept = default;
+World& World::operator=(World&&) noexcept = default;
+
+World::~World() {
+  if (!parts_ || aborted() || std::uncaught_exceptions() > 0) return;
+  try {
+    goodbye();
+  } catch (const Error&) {
+    // A peer was lost on the way out; its loss is reported where it matters.
+  }
+}
+
+int World::rank() const { return parts_->bootstrap->rank(); }
+int World::size() const { return parts_->bootstrap->size(); }
+std::uint16_t World::incarnation() const { return parts_->bootstrap->incarnation(); }
+Transport& World::transport() const { return *parts_->transport; }
+Bootstrap& World::bootstrap() const { return *parts_->bootstrap; }
+const Clock& World::clock() const { return *parts_->clock; }
+Counters& World::counters() const { return *parts_->counters; }
+const WorldOptions& World::options() const { return parts_->options; }
+
+Progress& World::progress() const {
+  if (!parts_->progress) parts_->progress = progress_thread();
+  return *parts_->progress;
+}
+
+Region World::allocate(std::string_view name, std::size_t bytes, Bell bell) const {
+  Region region = transport().allocate(bytes, bell);
+  bootstrap().put(fmt::format("region/{}/{}", rank(), name), region.key());
+  return region;
+}
+
+RemoteRegion World::attach(int peer, std::string_view name) const {
+  const std::string key =
+      bootstrap().get(fmt::format("region/{}/{}", peer, name), options().join_timeout);
+  return transport().attach(peer, key);
+}
+
+Time World::deadline() const {
+  const Time start = now();
+  return options().wait_timeout < never - start ? start + options().wait_timeout : never;
+}
+
+Status World::wait_until(FunctionRef<bool()> condition, Time deadline,
+                         std::string_view what) const {
+  if (condition()) return {};
+  const Time start = now();
+  Status status = parts_->waiter->wait(condition, deadline);
+  const Time end = now();
+  counters().wait_ns.add(static_cast<std::uint64_t>((end - start).count()));
+  if (status.code() != Code::timeout) return status;
+  return {Code::timeout, fmt::format("rank {}: waited {:.3g} s for {}", rank(),
+                                     to_seconds(end - start), what)};
+}
+
+void World::set_compute_time(Duration duration) const { parts_->compute_time = duration; }
+
+void World::compute(FunctionRef<void()> work) const {
+  const Time start = now();
+  work();
+  // An abort cuts it short; the next wait reports it.
+  if (parts_->compute_time > Duration::zero()) {
+    (void)parts_->waiter->sleep_until(start + parts_->compute_time);
+  }
+  counters().compute_ns.add(static_cast<std::uint64_t>((now() - start).count()));
+}
+
+void World::abort(const Status& reason) const {
+  parts_->abort->abort(reason);
+  parts_->waiter->wake();
+}
+
+bool World::aborted() const { return parts_->abort->aborted(); }
+Status World::status() const { return aborted() ? parts_->abort->reason() : Status(); }
+
+void World::goodbye() const {
+  if (std::exchange(parts_->said_goodbye, true)) return;
+  // From here on a peer that ends has left, and is not lost.
+  parts_->watches.clear();
+  // Others may still compute for long; what ends this wait early is a loss.
+  bootstrap().fence(std::chrono::hours(24 * 365));
+}
+
+}  // namespace slip

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "slipstream/base/error.h"
+#include "slipstream/base/function_ref.h"
+#include "slipstream/base/time.h"
+#include "slipstream/runtime/bootstrap.h"
+#include "slipstream/runtime/clock.h"
+#include "slipstream/runtime/counters.h"
+#include "slipstream/runtime/progress.h"
+#include "slipstream/runtime/wait.h"
+#include "slipstream/transport/transport.h"
+
+namespace slip {
+
+struct WorldOptions {
+  /// How long a worker waits for others to join, and at set-up for what they publish.
+  Duration join_timeout = std::chrono::seconds(30);
+  /// How long a wait for peers may last before it is an error. Generous: a straggler is no corpse,
+  /// and lost peers are noticed by other means.
+  Duration wait_timeout = std::chrono::minutes(10);
+  /// Longest busy wait before a worker parks; zero where workers outnumber processors by far.
+  Duration max_spin = std::chrono::microseconds(50);
+};
+
+/// One worker's place among its peers: who they are, how bytes reach them, and how to wait.
+/// Everything above (queues, collectives, protocols) sees only this, so it runs unchanged on every
+/// transport and on both clocks. Belongs to the thread that made it, but for `abort`.
+class World {
+ public:
+  /// Finds its launcher: SLIP_RENDEZVOUS with SLIP_RANK and SLIP_SIZE (`slip run`, or a rendezvous
+  /// of one's own), else it is a world of one. Throws Error.
+  static World connect(const WorldOptions& options = {});
+
+  World(World&&) noexcept;
+  World& operator=(World&&) noexcept;
+  /// Says goodbye first, unless the world is aborted or an exception is passing through.
+  ~World();
+
+  int rank() const;
+  int size() const;
+  /// Which life of this rank this is; part of every word that it writes.
+  std::uint16_t incarnation() const;
+
+  Transport& transport() const;
+  Bootstrap& bootstrap() const;
+  Progress& progress() const;
+  const Clock& clock() const;
+  Counters& counters() const;
+  const WorldOptions& options() const;
+
+  // ---- Memory by name (set-up; throws Error).
+
+  /// New zeroed memory that peers may write, known to them as `name`. A name is used once.
+  Region allocate(std::string_view name, std::size_t bytes, Bell bell = Bell::worker) const;
+  /// Waits until `peer` has allocated `name`, and opens it.
+  RemoteRegion attach(int peer, std::string_view name) const;
+
+  // ---- Waiting and time.
+
+  Time now() const { return clock().now(); }
+  /// The deadline of a wait for peers that begins now.
+  Time deadline() const;
+
+  /// Blocks until `condition` holds. It must read only this worker's own memory and clock. `what`
+  /// completes "waiting for ..." in the error.
+  Status wait_until(FunctionRef<bool()> condition, Time deadline, std::string_view what) const;
+
+  /// Runs `work`; in virtual time, or with a pace set, it lasts as `set_compute_time` says.
+  void compute(FunctionRef<void()> work) const;
+  /// The next `compute` lasts max(real work, `duration`); in virtual time exactly `duration`.
+  void set_compute_time(Duration duration) const;
+
+  // ---- The end.
+
+  /// Ends every wait of this worker with `reason`. From any thread.
+  void abort(const Status& reason) const;
+  bool aborted() const;
+  /// ok, or why the world was aborted.
+  Status status() const;
+
+  /// Waits until every worker has come here (or is lost), so that memory may be unmapped. Called by
+  /// the destructor where it was not called before. Throws Error.
+  void goodbye() const;
+
+  struct Parts;
+  explicit World(std::unique_ptr<Parts> parts);
+
+ private:
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace slip

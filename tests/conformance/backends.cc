@@ -1,0 +1,155 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <utility>
+
+#include "conformance.h"
+#include "slipstream/runtime/rendezvous_server.h"
+#include "slipstream/runtime/world_internal.h"
+
+namespace slip::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+LaunchOptions launch_options(LaunchKind kind, const RunOptions& options) {
+  LaunchOptions result;
+  result.kind = kind;
+  result.world = options.world;
+  result.network = options.network;
+  result.faults = options.faults;
+  return result;
+}
+
+auto run_launched(LaunchKind kind) {
+  return [kind](int workers, const Work& work, const RunOptions& options) {
+    try {
+      launch(workers, work, launch_options(kind, options));
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << error.what();
+    }
+  };
+}
+
+World join(const RunOptions& options, int rank) {
+  auto parts = connect_parts(options.world);
+  if (options.faults) {
+    parts->transport =
+        std::make_unique<FaultProxy>(std::move(parts->transport), *options.faults, rank,
+                                     make_delay_thread(), [w = parts->waiter] { w->wake(); });
+  }
+  return World(std::move(parts));
+}
+
+/// The life of one worker's process, which inherits the test's memory and none of its threads.
+int live(int rank, int workers, int port, const Work& work, const RunOptions& options) {
+  setenv("SLIP_RENDEZVOUS", fmt::format("127.0.0.1:{}", port).c_str(), 1);
+  setenv("SLIP_RENDEZVOUS_SERVER", "launcher", 1);
+  setenv("SLIP_RANK", std::to_string(rank).c_str(), 1);
+  setenv("SLIP_SIZE", std::to_string(workers).c_str(), 1);
+  try {
+    World world = join(options, rank);
+    work(world);
+  } catch (const std::exception& error) {
+    fmt::print("rank {}: {}\n", rank, error.what());
+    return 2;
+  }
+  return ::testing::Test::HasFailure() ? 1 : 0;
+}
+
+void run_as_processes(int workers, const Work& work, const RunOptions& options) {
+  const std::vector<int> ends = run_processes(workers, work, options);
+  for (int rank = 0; rank < workers; ++rank) {
+    const int end = ends[static_cast<std::size_t>(rank)];
+    EXPECT_EQ(end, 0) << "rank " << rank
+                      << (WIFSIGNALED(end) ? " died of signal " : " exited with ")
+                      << (WIFSIGNALED(end) ? WTERMSIG(end) : WEXITSTATUS(end));
+  }
+}
+
+FaultPlan delays() {
+  FaultPlan plan;
+  plan.delay_probability = 0.1;
+  plan.max_delay = 300us;
+  return plan;
+}
+
+}  // namespace
+
+std::vector<int> run_processes(int workers, const Work& work, const RunOptions& options) {
+  // The workers are forked before there is a thread here (the rendezvous has one), so its port
+  // follows through a pipe.
+  std::array<int, 2> pipe{};
+  if (pipe2(pipe.data(), O_CLOEXEC) != 0) throw_errno("pipe");
+  std::fflush(nullptr);
+  const pid_t parent = getpid();
+  std::vector<pid_t> children;
+  for (int rank = 0; rank < workers; ++rank) {
+    const pid_t child = fork();
+    if (child < 0) throw_errno("fork");
+    if (child == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (getppid() != parent) _exit(3);
+      close(pipe[1]);
+      int port = 0;
+      if (read(pipe[0], &port, sizeof port) != sizeof port) _exit(3);
+      const int code = live(rank, workers, port, work, options);
+      std::fflush(nullptr);
+      _exit(code);
+    }
+    children.push_back(child);
+  }
+  close(pipe[0]);
+  RendezvousServer server("127.0.0.1", 0, workers);
+  const int port = server.port();
+  for (int rank = 0; rank < workers; ++rank) {
+    if (write(pipe[1], &port, sizeof port) != sizeof port) throw_errno("pipe");
+  }
+  close(pipe[1]);
+  std::vector<int> ends;
+  for (const pid_t child : children) {
+    int status = 0;
+    waitpid(child, &status, 0);
+    ends.push_back(status);
+  }
+  return ends;
+}
+
+std::vector<Backend> backends() {
+  const auto threads = run_launched(LaunchKind::threads);
+  const auto sim = run_launched(LaunchKind::simulated);
+  RunOptions real;
+  real.world.wait_timeout = 60s;
+  RunOptions delayed = real;
+  delayed.faults = delays();
+  RunOptions linked;
+  linked.network.link = {1e9, 50us};
+  linked.network.inner_link = {1e10, 1us};
+  linked.network.workers_per_host = 2;
+  RunOptions linked_delayed = linked;
+  linked_delayed.faults = delays();
+  return {
+      {"threads", real, threads},
+      {"threads_delayed", delayed, threads},
+      {"shm", real, run_as_processes},
+      {"shm_delayed", delayed, run_as_processes},
+      {"sim", {}, sim},
+      {"sim_linked", linked, sim},
+      {"sim_linked_delayed", linked_delayed, sim},
+  };
+}
+
+std::ostream& operator<<(std::ostream& out, const Backend& backend) { return out << backend.name; }
+
+}  // namespace slip::testing

@@ -1,0 +1,269 @@
+// Hop's invariants (papers: bounds B4 to B6; every update used at most once; the mean conserved) on
+// random graphs, delays and slowdowns. SLIP_TEST_SEEDS sets how many, SLIP_TEST_SEED the first.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "slipstream/base/random.h"
+#include "slipstream/runtime/launch.h"
+#include "slipstream/trainer/trainer.h"
+
+namespace slip {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+/// A ring through all workers in random order, and some more edges.
+std::shared_ptr<const Graph> random_graph(int workers, bool symmetric, Random& random) {
+  std::vector<int> order(static_cast<std::size_t>(workers));
+  for (int i = 0; i < workers; ++i) order[static_cast<std::size_t>(i)] = i;
+  shuffle(order, random);
+  std::set<std::pair<int, int>> edges;
+  const auto add = [&](int from, int to) {
+    if (from == to) return;
+    edges.emplace(from, to);
+    if (symmetric) edges.emplace(to, from);
+  };
+  for (std::size_t i = 0; i < order.size(); ++i) add(order[i], order[(i + 1) % order.size()]);
+  const std::uint64_t more = random.below(static_cast<std::uint64_t>(workers) + 1);
+  for (std::uint64_t i = 0; i < more; ++i) {
+    add(static_cast<int>(random.below(static_cast<std::uint64_t>(workers))),
+        static_cast<int>(random.below(static_cast<std::uint64_t>(workers))));
+  }
+  std::vector<Edge> list;
+  for (const auto& [from, to] : edges) list.push_back({from, to, {}});
+  return std::make_shared<const Graph>(workers, list);
+}
+
+struct Scenario {
+  int workers;
+  bool symmetric;
+  Hop hop;
+  Iteration iterations;
+  std::shared_ptr<const Graph> graph;
+  LaunchOptions launch;
+  HeterogeneityOptions heterogeneity;
+};
+
+Scenario random_scenario(std::uint64_t seed, LaunchKind kind) {
+  Random random(seed);
+  Scenario s;
+  s.workers = 2 + static_cast<int>(random.below(7));
+  s.symmetric = random.below(2) == 0;
+  s.graph = random_graph(s.workers, s.symmetric, random);
+  s.iterations = 10 + random.below(20);
+  s.hop.max_gap = 1 + static_cast<int>(random.below(5));
+  s.hop.order = random.below(2) == 0 ? Hop::Order::parallel : Hop::Order::serial;
+  switch (random.below(4)) {
+    case 0:
+      break;
+    case 1:
+      s.hop.backup = 1 + static_cast<int>(random.below(2));
+      break;
+    case 2:
+      s.hop.staleness = static_cast<int>(random.below(4));
+      break;
+    case 3:
+      s.hop.notify_ack = true;
+      break;
+  }
+  if ((s.hop.backup > 0 || s.hop.staleness) && random.below(2) == 0) {
+    s.hop.max_jump = 2 + static_cast<int>(random.below(9));
+  }
+  s.launch.kind = kind;
+  if (kind == LaunchKind::simulated) {
+    s.launch.network.link.latency = from_seconds(random.uniform(0, 2e-3));
+    s.launch.network.link.bytes_per_second = random.below(2) == 0 ? 0 : 1e5;
+  }
+  if (random.below(2) == 0) {
+    FaultPlan faults;
+    faults.seed = seed;
+    faults.delay_probability = random.uniform();
+    faults.max_delay = from_seconds(random.uniform(0, 5e-3));
+    s.launch.faults = faults;
+  }
+  s.heterogeneity = {"1ms,jitter=0.5", {"random,x=6,p=1/n"}, "", s.workers, seed};
+  if (random.below(2) == 0) s.heterogeneity.slow.push_back("rank=0,x=4");
+  return s;
+}
+
+/// The bound of Iter(i) - Iter(j) that the scenario's mode promises; -1: none is known.
+int gap_bound(const Scenario& s, int i, int j) {
+  const int to = s.graph->distance(j, i);
+  const int from = s.graph->distance(i, j);
+  if (s.hop.notify_ack) return std::min(to, 2 * from);
+  if (s.hop.backup > 0) return s.hop.max_gap * from;
+  const int staleness = s.hop.staleness.value_or(0);
+  // A jump skips receives, so only the tokens bound the gap then.
+  return s.hop.max_jump > 0 ? s.hop.max_gap * from
+                            : std::min((staleness + 1) * to, s.hop.max_gap * from);
+}
+
+constexpr std::size_t dimension = 3;
+
+/// Runs the scenario with zero gradients and random starts, and checks as it goes.
+void check(const Scenario& s) {
+  const auto n = static_cast<std::size_t>(s.workers);
+  // Entered iterations, counted; each written by its worker alone. Reading another's later than
+  // it was can only make a gap look smaller, so a violation is real on threads, too.
+  std::vector<std::atomic<std::int64_t>> entered(n);
+  // On threads a worker's tokens may be seen before it has written down that it is one further.
+  const int slack = s.launch.kind == LaunchKind::threads ? 1 : 0;
+  std::vector<std::vector<double>> ends(n);
+  std::vector<double> starts(n * dimension);
+  std::vector<Iteration> done(n);
+  std::vector<std::vector<int>> bound(n, std::vector<int>(n));
+  for (int i = 0; i < s.workers; ++i) {
+    for (int j = 0; j < s.workers; ++j) {
+      bound[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)] = gap_bound(s, i, j);
+    }
+  }
+  launch(
+      s.workers,
+      [&](World& world) {
+        const auto me = static_cast<std::size_t>(world.rank());
+        Random random(key({99, me}));
+        std::vector<double> x(dimension);
+        for (double& value : x) value = random.uniform(-1, 1);
+        std::copy(x.begin(), x.end(), starts.begin() + static_cast<std::ptrdiff_t>(me * dimension));
+        TrainerOptions options;
+        options.shared_graph = s.graph;
+        options.iterations = s.iterations;
+        options.own_start = true;
+        options.heterogeneity = Heterogeneity(s.heterogeneity);
+        Trainer trainer(world, {{x.data(), dimension, Dtype::float64}}, s.hop, options);
+        Iteration before = 0;
+        while (trainer.running()) {
+          const Iteration k = trainer.iteration();
+          entered[me].store(static_cast<std::int64_t>(k));
+          for (std::size_t j = 0; j < n; ++j) {
+            if (j == me) continue;
+            EXPECT_LE(static_cast<std::int64_t>(k) - entered[j].load(), bound[me][j] + slack)
+                << "worker " << me << " in iteration " << k << ", worker " << j;
+          }
+          if (k > before + 1) {  // it jumped
+            EXPECT_LE(k - before, static_cast<Iteration>(s.hop.max_jump));
+            EXPECT_LE(k - before, static_cast<Iteration>(s.hop.max_gap) + 1);
+            for (const int o : s.graph->neighbours_out(world.rank())) {
+              EXPECT_GE(entered[static_cast<std::size_t>(o)].load() + slack,
+                        static_cast<std::int64_t>(k))
+                  << "worker " << me << " jumped past its receiver " << o;
+            }
+          }
+          before = k;
+          world.compute([] {});
+          const Status status = trainer.step(trainer.gradient());
+          ASSERT_TRUE(status.ok()) << status.message();
+        }
+        // Finished: past everything, for those who look.
+        entered[me].store(static_cast<std::int64_t>(s.iterations));
+        done[me] = trainer.iterations_done();
+        ends[me] = x;
+      },
+      s.launch);
+  for (const Iteration iterations : done) EXPECT_EQ(iterations, s.iterations);
+  const bool conserves = s.symmetric && s.hop.backup == 0 && !s.hop.staleness;
+  for (std::size_t d = 0; d < dimension; ++d) {
+    double first = 0;
+    double last = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      first += starts[i * dimension + d] / static_cast<double>(n);
+      last += ends[i][d] / static_cast<double>(n);
+      EXPECT_LE(std::abs(ends[i][d]), 1.0) << "an average left the range of what it averages";
+    }
+    if (conserves) {
+      EXPECT_NEAR(first, last, 1e-12);
+    }
+  }
+}
+
+TEST(HopInvariants, HoldOnRandomGraphsDelaysAndModesInTheSimulator) {
+  const std::uint64_t first = from_environment("SLIP_TEST_SEED", 1);
+  const std::uint64_t count = from_environment("SLIP_TEST_SEEDS", 400);
+  for (std::uint64_t seed = first; seed < first + count; ++seed) {
+    ASSERT_NO_FATAL_FAILURE(check(random_scenario(seed, LaunchKind::simulated)));
+    ASSERT_FALSE(::testing::Test::HasFailure())
+        << "replay: SLIP_TEST_SEED=" << seed << " SLIP_TEST_SEEDS=1 hop_test "
+        << "--gtest_filter=HopInvariants.HoldOnRandomGraphsDelaysAndModesInTheSimulator";
+  }
+}
+
+TEST(HopInvariants, HoldOnThreads) {
+  const std::uint64_t first = from_environment("SLIP_TEST_SEED", 1);
+  for (std::uint64_t seed = first; seed < first + 25; ++seed) {
+    ASSERT_NO_FATAL_FAILURE(check(random_scenario(seed, LaunchKind::threads)));
+    ASSERT_FALSE(::testing::Test::HasFailure())
+        << "replay: SLIP_TEST_SEED=" << seed
+        << " hop_test --gtest_filter=HopInvariants.HoldOnThreads";
+  }
+}
+
+Iteration iterations_of_straggler_run(const Hop& hop, std::uint64_t* skipped) {
+  LaunchOptions launch_options;
+  launch_options.kind = LaunchKind::simulated;
+  Iteration done = 0;
+  *skipped = 0;
+  launch(
+      8,
+      [&](World& world) {
+        TrainerOptions options;
+        options.time_limit = 200s;
+        options.heterogeneity = Heterogeneity({"1s", {"rank=3,x=4"}, "", 8, 1});
+        Trainer trainer(world, {{nullptr, 0, Dtype::float32}}, hop, options);
+        while (trainer.running()) {
+          world.compute([] {});
+          trainer.step(trainer.gradient()).throw_if_failed();
+        }
+        done = trainer.iterations_done();
+        *skipped += world.counters().iterations_skipped.get();
+      },
+      launch_options);
+  return done;
+}
+
+TEST(Hop, AStragglerSlowsEverybodyWithoutSkippingAndNobodyWithIt) {
+  std::uint64_t skipped = 0;
+  EXPECT_LT(iterations_of_straggler_run({.max_gap = 5, .backup = 1}, &skipped), 75U);
+  EXPECT_EQ(skipped, 0U);
+  EXPECT_GT(iterations_of_straggler_run({.max_gap = 5, .backup = 1, .max_jump = 10}, &skipped),
+            190U);
+  EXPECT_GT(skipped, 100U);
+}
+
+TEST(Hop, RefusesCombinationsThatMakeNoSense) {
+  const Graph ring = Graph::named("ring", 4);
+  const auto reason = [&](const Hop& hop) -> std::string {
+    try {
+      hop.validate(ring);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(reason({}), "");
+  EXPECT_NE(reason({.max_gap = 0}).find("max_gap"), std::string::npos);
+  EXPECT_NE(reason({.backup = 1, .staleness = 2}).find("exclude"), std::string::npos);
+  EXPECT_NE(reason({.backup = 1, .notify_ack = true}).find("notify_ack"), std::string::npos);
+  EXPECT_NE(reason({.max_jump = 2}).find("max_jump needs"), std::string::npos);
+  EXPECT_NE(reason({.backup = 1, .max_jump = 2, .skip_trigger = 1}).find("skip_trigger"),
+            std::string::npos);
+  EXPECT_EQ(reason({.staleness = 3, .max_jump = 2}), "");
+}
+
+}  // namespace
+}  // namespace slip

@@ -1,0 +1,283 @@
+// The command line as a user meets it: where options come from, what is refused and how, exit
+// codes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "slipstream/tools/slip/command.h"
+#include "slipstream/tools/slip/command_line.h"
+#include "slipstream/tools/slip/sources.h"
+#include "slipstream/tools/slip/train_config.h"
+
+namespace slip::cli {
+namespace {
+
+using testing::AllOf;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::Pair;
+
+// A command with the options of `slip train` that remembers instead of running.
+class Trial final : public Command {
+ public:
+  explicit Trial(const std::string& name, bool program = false)
+      : Command(name, "a trial", "slip " + name) {
+    options_ = describe(config);
+    add_common_options();
+    short_names_["workers"] = "-n";
+    if (program) {
+      arguments_name_ = "PROGRAM ARGS...";
+      arguments_are_a_program_ = true;
+    }
+  }
+  int run() override { return done; }
+  const std::vector<std::string>& arguments() const { return arguments_; }
+
+  TrainConfig config;
+};
+
+class CommandLine : public testing::Test {
+ protected:
+  CommandLine() {
+    commands_.push_back(std::make_unique<Trial>("trial"));
+    commands_.push_back(std::make_unique<Trial>("start", true));
+  }
+  ~CommandLine() override {
+    if (!file_.empty()) std::filesystem::remove(file_);
+  }
+
+  Trial& read(std::vector<const char*> words, std::vector<const char*> environment = {}) {
+    words.insert(words.begin(), "slip");
+    environment.push_back(nullptr);
+    read_command_line(commands_, static_cast<int>(words.size()), words.data(), environment.data(),
+                      request_);
+    return static_cast<Trial&>(*request_.command);
+  }
+
+  // What is refused, as one line.
+  std::string refusal(std::vector<const char*> words, std::vector<const char*> environment = {}) {
+    try {
+      read(std::move(words), std::move(environment));
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::invalid_argument);
+      EXPECT_THAT(error.what(), Not(HasSubstr("\n")));
+      return error.what();
+    }
+    return "";
+  }
+
+  // Writes the file and returns its path, valid while the test runs.
+  const char* toml(const std::string& content) {
+    file_ = testing::TempDir() + "slip-cli-" + std::to_string(getpid()) + ".toml";
+    std::ofstream(file_) << content;
+    return file_.c_str();
+  }
+
+  Commands commands_;
+  Request request_;
+  std::string file_;
+};
+
+TEST_F(CommandLine, GoesOverEnvironmentOverFileOverDefault) {
+  const char* file = toml("batch = 8\nworkers = 8\nseed = 8\n");
+  const TrainConfig& config = read({"trial", "--config", file, "--workers", "2"},
+                                   {"SLIP_WORKERS=4", "SLIP_BATCH=4", "OTHER=1"})
+                                  .config;
+  EXPECT_EQ(config.workers, 2);
+  EXPECT_EQ(config.batch, 4);
+  EXPECT_EQ(config.seed, 8u);
+  EXPECT_EQ(config.momentum, 0);
+}
+
+TEST_F(CommandLine, ListsReplaceWhatALowerSourceGave) {
+  const char* file = toml("slow = [\"rank=1,x=2\", \"rank=2,x=2\"]\n");
+  EXPECT_THAT(read({"trial", "--config", file}).config.slow,
+              ElementsAre("rank=1,x=2", "rank=2,x=2"));
+  EXPECT_THAT(read({"trial", "--config", file, "--slow", "rank=3,x=4", "--slow", "rank=0,x=9"},
+                   {"SLIP_SLOW=rank=5,x=5 rank=6,x=6"})
+                  .config.slow,
+              ElementsAre("rank=3,x=4", "rank=0,x=9"));
+}
+
+TEST_F(CommandLine, ProtocolOptionsCollectKeyByKey) {
+  const char* file = toml("[set]\nmax_gap = 3\nhop.backup = 1\n[prague]\nfilter = true\n");
+  EXPECT_THAT(
+      read({"trial", "--config", file, "--set", "max_gap=4"}, {"SLIP_SET=a=1 b=2"}).config.set,
+      ElementsAre("max_gap=3", "hop.backup=1", "prague.filter=true", "a=1", "b=2", "max_gap=4"));
+}
+
+TEST_F(CommandLine, TheFileMayBeNamedInTheEnvironmentAndBeforeTheCommand) {
+  const std::string file = toml("batch = 8\n");
+  EXPECT_EQ(read({"trial"}, {("SLIP_CONFIG=" + file).c_str()}).config.batch, 8);
+  EXPECT_TRUE(read({"--quiet", "--config", file.c_str(), "trial"}).quiet());
+}
+
+TEST_F(CommandLine, EveryKindOfTomlValueIsTaken) {
+  const char* file = toml(
+      "lr = 0.25\nbatch = 64\nrecord-parameters = true\ntask = \"targets\"\n"
+      "slow = \"rank=0,x=2\"\n");
+  const TrainConfig& config = read({"trial", "--config", file}).config;
+  EXPECT_EQ(config.lr, 0.25);
+  EXPECT_EQ(config.batch, 64);
+  EXPECT_TRUE(config.record_parameters);
+  EXPECT_EQ(config.task, "targets");
+  EXPECT_THAT(config.slow, ElementsAre("rank=0,x=2"));
+}
+
+TEST_F(CommandLine, RefusesUnknownOptionsWithTheNearest) {
+  EXPECT_EQ(refusal({"trial", "--worker", "3"}),
+            "unknown option '--worker'; did you mean '--workers'?");
+  EXPECT_THAT(refusal({"trial", "--zzzzzzzz=1"}),
+              AllOf(HasSubstr("unknown option '--zzzzzzzz'; allowed are"), HasSubstr("--workers")));
+  EXPECT_THAT(refusal({"trail"}), HasSubstr("unknown command 'trail'; did you mean 'trial'?"));
+  EXPECT_THAT(refusal({}), HasSubstr("allowed are trial, start"));
+  EXPECT_THAT(refusal({"trial", "word"}), HasSubstr("unexpected argument 'word'"));
+}
+
+TEST_F(CommandLine, RefusesInvalidValuesAndNamesTheirSource) {
+  EXPECT_EQ(refusal({"trial", "--workers", "0"}),
+            "--workers is '0'; allowed are integers from 1 to 65536, none");
+  EXPECT_THAT(refusal({"trial", "--workers"}),
+              HasSubstr("--workers has no value; allowed are integers"));
+  EXPECT_EQ(refusal({"trial", "--bind", "socket"}), "--bind is 'socket'; allowed are core, none");
+  EXPECT_THAT(refusal({"trial", "--quiet=perhaps"}), HasSubstr("--quiet is 'perhaps'"));
+  EXPECT_THAT(refusal({"trial"}, {"SLIP_LR_SCHEDULE=x", "SLIP_BATCH=many"}),
+              HasSubstr("SLIP_BATCH is 'many'"));
+  const char* file = toml("seed = 1\nbatch = 0\n");
+  EXPECT_THAT(refusal({"trial", "--config", file}),
+              HasSubstr(".toml:2: batch is '0'; allowed are"));
+}
+
+TEST_F(CommandLine, RefusesTomlThatIsWrongWithFileAndLine) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"seed = 1\nlr = \n", ":2: not TOML: "},
+      {"seed = 1\n\nworkrs = 3\n", ":3: unknown option 'workrs'; did you mean 'workers'?"},
+      {"[workers]\nx = 1\n", ":1: workers is a value and no table"},
+      {"slow = [[1]]\n", ":1: slow: an item of a list is"},
+      {"slow = [\"a b\"]\n", ":1: slow: an item of a list is"},
+      {"seed = 1979-05-27\n", ":1: seed is a date"},
+      {"config = \"other.toml\"\n", ":1: a file names no other file"},
+  };
+  for (const auto& [content, expected] : cases) {
+    EXPECT_THAT(refusal({"trial", "--config", toml(content)}), HasSubstr(expected)) << content;
+  }
+  EXPECT_THAT(refusal({"trial", "--config", "/nowhere/a.toml"}), HasSubstr("/nowhere/a.toml"));
+  EXPECT_THAT(refusal({"trial", "--config", "/"}), HasSubstr("cannot read /"));
+}
+
+TEST_F(CommandLine, GivesAUsersProgramItsArgumentsUntouched) {
+  EXPECT_THAT(read({"start", "-n", "3", "--", "prog", "--quiet", "--", "-n"}).arguments(),
+              ElementsAre("prog", "--quiet", "--", "-n"));
+  EXPECT_EQ(static_cast<Trial&>(*request_.command).config.workers, 3);
+  EXPECT_THAT(read({"start", "-n", "2", "prog", "--workers", "9", "trial"}).arguments(),
+              ElementsAre("prog", "--workers", "9", "trial"));
+  EXPECT_EQ(static_cast<Trial&>(*request_.command).config.workers, 2);
+  EXPECT_THAT(refusal({"start", "--workres", "2", "prog"}), HasSubstr("did you mean '--workers'?"));
+}
+
+TEST_F(CommandLine, HelpListsEveryOptionAndAnExample) {
+  read({"trial", "--help"});
+  for (const std::string& name : commands_.front()->options().names()) {
+    EXPECT_THAT(request_.print, HasSubstr("--" + name));
+  }
+  EXPECT_THAT(request_.print, HasSubstr("Example: slip trial"));
+}
+
+TEST(Environment, VariablesOfNobodyAreNamedWithTheNearest) {
+  const char* environment[] = {"SLIP_WORKRES=3",    "SLIP_WORKERS=3", "SLIP_SIZE=2", "PATH=/bin",
+                               "SLIP_LOCAL_RANK=0", "SLIP_EMPTY=",    nullptr};
+  EXPECT_THAT(
+      unknown_variables(environment, {"workers"}),
+      ElementsAre(AllOf(HasSubstr("'SLIP_WORKRES'"), HasSubstr("did you mean 'SLIP_WORKERS'?"))));
+  EXPECT_THAT(unknown_variables(environment + 1, {"workers"}), IsEmpty());
+}
+
+TEST(TrainOptions, ValidateRefusesCombinationsAndFormsWithTheOptionsName) {
+  const auto refusal = [](auto change) -> std::string {
+    TrainConfig config;
+    change(config);
+    try {
+      validate(config);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::invalid_argument);
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal([](TrainConfig&) {}), "");
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.transport = "ucx"; }), HasSubstr("not built in"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "speed=1"; }), HasSubstr("accuracy=X"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "accuracy=2"; }), HasSubstr("from 0 to 1"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "accuracy=x"; }), HasSubstr("--target"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.slow = {"rank=1,x=2"}; }), HasSubstr("--compute"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.link = "rate=fast"; }), HasSubstr("--link"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.slow_link = {"rank=99,x=2"}; }),
+              HasSubstr("--slow-link"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.workers = 2, c.hosts = 3; }),
+              HasSubstr("--hosts is 3"));
+}
+
+TEST(TrainOptions, ReportsKeepWhatShapesTheRunAndNotWhereItGoes) {
+  TrainConfig config;
+  config.report = "/tmp/x.json";
+  config.rendezvous = "host:1";
+  const auto options = options_for_report(describe(config));
+  EXPECT_THAT(options, Contains(Pair("batch", "32")));
+  EXPECT_THAT(options, Contains(Pair("graph", "ring")));
+  for (const char* name : {"report", "html", "trace", "save", "rendezvous", "rank", "set"}) {
+    EXPECT_THAT(options, Not(Contains(Pair(name, testing::_)))) << name;
+  }
+}
+
+struct Outcome {
+  int exit_code;
+  std::string output;  // stdout and stderr
+};
+
+Outcome slip(const std::string& arguments) {
+  const std::string command = std::string(SLIP_PROGRAM) + " " + arguments + " 2>&1";
+  FILE* pipe = popen(command.c_str(), "r");
+  EXPECT_NE(pipe, nullptr);
+  Outcome outcome;
+  char buffer[4096];
+  while (const std::size_t n = fread(buffer, 1, sizeof buffer, pipe))
+    outcome.output.append(buffer, n);
+  const int status = pclose(pipe);
+  outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return outcome;
+}
+
+TEST(Program, VersionAndHelpSucceed) {
+  EXPECT_EQ(slip("--version").output, "slip 0.1.0\n");
+  EXPECT_EQ(slip("train --version").exit_code, 0);
+  for (const char* command : {"", "train", "compare", "run", "perf", "info"}) {
+    const Outcome outcome = slip(std::string(command) + " --help");
+    EXPECT_EQ(outcome.exit_code, 0) << command;
+    EXPECT_THAT(outcome.output, HasSubstr("Example: slip")) << command;
+  }
+}
+
+TEST(Program, BadUsageIsOneLineAndExitsWithTwo) {
+  for (const char* arguments :
+       {"", "trian", "train --worker 3", "train --workers 0", "train --transport ucx",
+        "train --protocol hopp", "train --set max_gpa=3", "train --graph nosuch", "compare",
+        "run -n 2", "run -n 0 -- true", "perf", "perf nosuch", "info --what"}) {
+    const Outcome outcome = slip(arguments);
+    EXPECT_EQ(outcome.exit_code, 2) << arguments << ": " << outcome.output;
+    EXPECT_EQ(std::count(outcome.output.begin(), outcome.output.end(), '\n'), 1) << outcome.output;
+    EXPECT_THAT(outcome.output, AllOf(HasSubstr("slip"), HasSubstr("--help)"))) << arguments;
+  }
+}
+
+}  // namespace
+}  // namespace slip::cli

@@ -1,0 +1,165 @@
+#include "slipstream/tools/slip/compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "slipstream/tools/slip/plan.h"
+#include "slipstream/tools/slip/train_config.h"
+#include "slipstream/tools/slip/training.h"
+#include "slipstream/trainer/files.h"
+#include "slipstream/trainer/html.h"
+#include "slipstream/trainer/report.h"
+#include "slipstream/trainer/table.h"
+
+namespace slip::cli {
+namespace {
+
+[[noreturn]] void fail(const std::string& line) { throw Error(Code::invalid_argument, line); }
+
+/// A folder of our own for what the runs report, removed with what is in it.
+class TemporaryFolder {
+ public:
+  TemporaryFolder()
+      : path_((std::filesystem::temp_directory_path() / "slip-compare-XXXXXX").string()) {
+    if (!mkdtemp(path_.data())) throw_errno("cannot make the folder " + path_);
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// "a,b", "a b" or "all" as names.
+std::vector<std::string> protocols_of(const std::vector<std::string>& items) {
+  const auto known = protocol_names();
+  std::vector<std::string> names;
+  for (const std::string& item : items) {
+    for (std::size_t at = 0; at <= item.size();) {
+      const std::size_t comma = std::min(item.find(',', at), item.size());
+      names.push_back(item.substr(at, comma - at));
+      at = comma + 1;
+    }
+  }
+  if (names == std::vector<std::string>{"all"}) names.assign(known.begin(), known.end());
+  for (const std::string& name : names) {
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    fail("--protocols: " + unknown_name("protocol", name, {known.begin(), known.end()}));
+  }
+  if (names.empty()) {
+    fail(fmt::format("--protocols is empty; allowed are all, {}", fmt::join(known, ", ")));
+  }
+  return names;
+}
+
+// Of `--set`, what is meant for this protocol: keys without a name go to all that have them.
+std::vector<std::string> set_for(const std::string& protocol, const std::vector<std::string>& set) {
+  const auto config = make_protocol_config(protocol);
+  const std::vector<std::string> known = config->options().names();
+  std::vector<std::string> mine;
+  for (const std::string& item : set) {
+    const std::string key = item.substr(0, item.find('='));
+    const bool named = key.find('.') != key.npos;
+    if (named || std::find(known.begin(), known.end(), key) != known.end()) mine.push_back(item);
+  }
+  return mine;
+}
+
+class Compare final : public Command {
+ public:
+  Compare()
+      : Command("compare", "runs one scenario under several protocols and compares them",
+                "slip compare --protocols all_reduce,hop --task targets --transport sim "
+                "--compute 10ms --slow rank=1,x=4 --iterations 100 --html compare.html") {
+    options_.section("Compare").add("protocols", protocols_,
+                                    "which, as a,b,c, or all; the first is the baseline");
+    Options scenario = describe(config_);
+    scenario.remove({"protocol", "rendezvous", "rank", "report", "trace", "save", "resume",
+                     "record-parameters"});
+    options_.append(scenario);
+    add_common_options();
+  }
+
+  int run() override {
+    const std::vector<TrainConfig> runs = scenarios();
+    // All are checked before the first begins.
+    std::vector<Plan> plans;
+    for (const TrainConfig& config : runs) plans.push_back(make_plan(config));
+    if (config_.dry_run) {
+      for (const Plan& plan : plans) fmt::print("{}\n", describe(plan));
+      return done;
+    }
+    const TemporaryFolder folder;
+    std::vector<Report> reports;
+    for (const TrainConfig& config : runs) {
+      if (!quiet()) {
+        fmt::print("# {} of {}: {}\n", reports.size() + 1, runs.size(), config.protocol);
+        std::fflush(stdout);
+      }
+      TrainConfig one = config;
+      one.report = fmt::format("{}/{}.json", folder.path(), reports.size());
+      if (const ExitCode code = run_training(one, true, log_level()); code != done) return code;
+      reports.push_back(read_report(one.report));
+    }
+    publish(reports);
+    return done;
+  }
+
+  std::string more_help() const override {
+    return fmt::format("\nProtocols: {}\n", fmt::join(protocol_names(), ", "));
+  }
+
+ private:
+  std::vector<TrainConfig> scenarios() const {
+    const std::vector<std::string> protocols = protocols_of(protocols_);
+    std::vector<TrainConfig> runs;
+    std::vector<std::string> used;
+    for (const std::string& protocol : protocols) {
+      TrainConfig config = config_;
+      config.protocol = protocol;
+      config.set = set_for(protocol, config_.set);
+      config.html.clear();
+      used.insert(used.end(), config.set.begin(), config.set.end());
+      runs.push_back(std::move(config));
+    }
+    for (const std::string& item : config_.set) {
+      if (std::find(used.begin(), used.end(), item) != used.end()) continue;
+      fail(fmt::format("--set {}: none of {} has this option", item, fmt::join(protocols, ", ")));
+    }
+    return runs;
+  }
+
+  void publish(const std::vector<Report>& reports) const {
+    std::vector<NamedReport> named;
+    std::vector<PageRun> pages;
+    for (const Report& report : reports) {
+      named.push_back({report.protocol, &report});
+      pages.push_back({report.protocol, &report});
+    }
+    fmt::print("{}", to_text(comparison(named)));
+    if (!config_.html.empty()) {
+      write_file(config_.html, html_page("slip compare " + config_.task, pages));
+    }
+  }
+
+  std::vector<std::string> protocols_;
+  TrainConfig config_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_compare_command() { return std::make_unique<Compare>(); }
+
+}  // namespace slip::cli

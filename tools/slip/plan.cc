@@ -1,0 +1,192 @@
+#include "slipstream/tools/slip/plan.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <string_view>
+
+#include "slipstream/tools/slip/machine.h"
+#include "slipstream/trainer/checkpoint.h"
+
+namespace slip::cli {
+namespace {
+
+[[noreturn]] void fail(const std::string& line) { throw Error(Code::invalid_argument, line); }
+
+std::vector<std::string> all_protocols() {
+  const auto names = protocol_names();
+  return {names.begin(), names.end()};
+}
+
+// A run may take hours, so that its results have a place to go is made sure of before.
+void check_writable(const std::string& path, const char* option) {
+  if (path.empty()) return;
+  std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (folder.empty()) folder = ".";
+  const bool is_folder = std::filesystem::is_directory(path);
+  if (is_folder || access(folder.c_str(), W_OK | X_OK) != 0) {
+    fail(
+        fmt::format("{} {}: cannot write there; allowed is a file in a folder that is there and "
+                    "writable",
+                    option, path));
+  }
+}
+
+// A file that an option names and that is not there is bad usage.
+template <class Make>
+auto as_value_of(const char* option, Make&& make) {
+  try {
+    return make();
+  } catch (const Error& error) {
+    if (error.code() != Code::not_found) throw;
+    const std::string what = error.what();
+    fail(what.starts_with(option) ? what : fmt::format("{}: {}", option, what));
+  }
+}
+
+Iteration iterations_of(const TrainConfig& config, const Task& task) {
+  Iteration bound = max_iteration;
+  if (config.iterations) bound = static_cast<Iteration>(*config.iterations);
+  if (config.epochs) {
+    const double epoch = task.iterations_per_epoch();
+    if (epoch <= 0)
+      fail(fmt::format("--epochs: task {} has no data; use --iterations", config.task));
+    const double iterations = std::ceil(*config.epochs * epoch);
+    if (iterations < static_cast<double>(bound)) bound = static_cast<Iteration>(iterations);
+  }
+  const bool unbounded = bound == max_iteration && !config.seconds;
+  return unbounded ? static_cast<Iteration>(default_iterations) : bound;
+}
+
+void measure(const ProtocolConfig& protocol, Plan& plan) {
+  for (int rank = 0; rank < plan.graph.size(); ++rank) {
+    const std::uint64_t bytes = protocol.memory({plan.graph, rank, plan.parameters, plan.dtype});
+    plan.memory += bytes;
+    plan.memory_largest = std::max(plan.memory_largest, bytes);
+  }
+  const auto available = this_machine().memory;
+  if (available && plan.memory > available->available) {
+    throw Error(Code::out_of_memory,
+                fmt::format("the slots of {} workers take {}, of which this machine has {} "
+                            "available; take fewer workers, a smaller model or a smaller max_gap",
+                            plan.graph.size(), format_bytes(plan.memory),
+                            format_bytes(available->available)));
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<ProtocolConfig> protocol_of(const TrainConfig& config) {
+  const std::vector<std::string> protocols = all_protocols();
+  if (std::find(protocols.begin(), protocols.end(), config.protocol) == protocols.end()) {
+    fail("--protocol: " + unknown_name("protocol", config.protocol, protocols));
+  }
+  auto protocol = make_protocol_config(config.protocol);
+  Options options = protocol->options();
+  for (const std::string& item : config.set) {
+    const std::size_t equals = item.find('=');
+    if (equals == item.npos) fail(fmt::format("--set is '{}'; allowed is KEY=VALUE", item));
+    std::string key = item.substr(0, equals);
+    if (const std::size_t dot = key.find('.'); dot != key.npos) {
+      const std::string owner = key.substr(0, dot);
+      if (std::find(protocols.begin(), protocols.end(), owner) == protocols.end()) {
+        fail(fmt::format("--set {}: {}", item, unknown_name("protocol", owner, protocols)));
+      }
+      if (owner != config.protocol) continue;
+      key = key.substr(dot + 1);
+    }
+    if (!options.find(key)) {
+      fail(fmt::format("--set {}: {}", item,
+                       unknown_name("option of " + config.protocol, key, options.names())));
+    }
+    options.set(key, item.substr(equals + 1), "--set " + item.substr(0, equals));
+  }
+  return protocol;
+}
+
+std::string protocol_help(const std::string& name) {
+  const auto protocol = make_protocol_config(name);
+  const std::string options = protocol->options().help();
+  return fmt::format("\nProtocol {}: {}\n{}", name, protocol->summary(),
+                     options.empty() ? "  It has no options.\n" : options);
+}
+
+std::unique_ptr<Task> task_of(const TrainConfig& config, int rank) {
+  return make_task({.task = config.task,
+                    .model = config.model,
+                    .partition = config.partition,
+                    .batch = config.batch,
+                    .seed = config.seed,
+                    .rank = rank,
+                    .workers = config.workers.value_or(default_workers)});
+}
+
+Plan make_plan(TrainConfig config) {
+  const int workers = config.workers.value_or(default_workers);
+  config.workers = workers;
+  if (config.transport == "auto") config.transport = "shm";
+  validate(config);
+  for (const auto& [path, option] : {std::pair{&config.report, "--report"},
+                                     {&config.trace, "--trace"},
+                                     {&config.html, "--html"},
+                                     {&config.save, "--save"}}) {
+    check_writable(*path, option);
+  }
+  if (!config.resume.empty())
+    as_value_of("--resume", [&] { return read_checkpoint(config.resume); });
+  const auto protocol = protocol_of(config);
+  Graph graph = as_value_of("--graph", [&] { return Graph::make(config.graph, workers); });
+  const Weights weights = graph.resolve(
+      config.weights.empty() ? std::nullopt : std::optional(parse_weights(config.weights)));
+  config.weights = to_string(weights);
+  protocol->validate(graph);
+  const auto task = as_value_of("--task", [&] { return task_of(config, 0); });
+  if (!config.lr) config.lr = task->default_learning_rate();
+
+  const Iteration iterations = iterations_of(config, *task);
+  if (iterations != max_iteration) config.iterations = static_cast<std::int64_t>(iterations);
+
+  Plan plan{.config = config,
+            .iterations = iterations,
+            .parameters = task->parameter_count(),
+            .dtype = task->dtype(),
+            .graph = std::move(graph),
+            .options = {}};
+  measure(*protocol, plan);
+  plan.options = options_for_report(describe(plan.config));
+  for (auto& entry : protocol->options().entries()) plan.options.push_back(std::move(entry));
+  return plan;
+}
+
+std::string describe(const Plan& plan) {
+  const TrainConfig& c = plan.config;
+  std::string text;
+  const auto line = [&](const char* name, const std::string& value) {
+    text += fmt::format("{:<10} {}\n", name, value);
+  };
+  line("workers", fmt::format("{} on {}", *c.workers, c.transport));
+  line("task",
+       fmt::format("{}: {} parameters of {} bytes", c.task, plan.parameters, size_of(plan.dtype)));
+  std::string options;
+  for (const auto& [name, value] : protocol_of(c)->options().entries()) {
+    options += fmt::format(" {}={}", name, value);
+  }
+  line("protocol", c.protocol + options);
+  line("graph", fmt::format("{}: {} edges, {}; weights {}", c.graph, plan.graph.edge_count(),
+                            plan.graph.is_symmetric() ? "symmetric" : "directed", c.weights));
+  line("learning", fmt::format("lr={} lr-schedule={} momentum={} weight-decay={} batch={} seed={}",
+                               *c.lr, c.lr_schedule, c.momentum, c.weight_decay, c.batch, c.seed));
+  std::string end;
+  if (plan.iterations != max_iteration) end += fmt::format(", {} iterations", plan.iterations);
+  if (c.seconds) end += fmt::format(", {} seconds", *c.seconds);
+  if (!c.target.empty()) end += ", " + c.target;
+  line("ends at", end.substr(2) + (end.find(',', 1) == end.npos ? "" : ", whichever is first"));
+  line("memory", fmt::format("{} in slots and buffers of a worker at most, {} in all",
+                             format_bytes(plan.memory_largest), format_bytes(plan.memory)));
+  return text;
+}
+
+}  // namespace slip::cli

@@ -1,0 +1,31 @@
+#include "slipstream/tools/slip/stop_on_signal.h"
+
+#include <atomic>
+
+namespace slip::cli {
+namespace {
+
+// Lock-free, so a handler may read it. Sequentially consistent: it is for once in a run.
+std::atomic<Trainer*> running{nullptr};
+
+void stop(int) {
+  if (Trainer* trainer = running.load()) trainer->stop();
+}
+
+}  // namespace
+
+StopOnSignal::StopOnSignal(Trainer& trainer) {
+  running.store(&trainer);
+  struct sigaction action {};
+  action.sa_handler = stop;
+  action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
+  sigemptyset(&action.sa_mask);
+  for (std::size_t i = 0; i < signals.size(); ++i) sigaction(signals[i], &action, &before_[i]);
+}
+
+StopOnSignal::~StopOnSignal() {
+  running.store(nullptr);
+  for (std::size_t i = 0; i < signals.size(); ++i) sigaction(signals[i], &before_[i], nullptr);
+}
+
+}  // namespace slip::cli

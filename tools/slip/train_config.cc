@@ -1,0 +1,192 @@
+#include "slipstream/tools/slip/train_config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string_view>
+
+#include "slipstream/trainer/learning_rate.h"
+#include "slipstream/trainer/quantity.h"
+
+namespace slip::cli {
+namespace {
+
+// Where a run finds its peers and leaves its results, and how much it says.
+constexpr std::array<std::string_view, 12> not_in_reports = {
+    "set",  "rendezvous", "rank",   "bind",    "report", "trace",
+    "html", "save",       "config", "dry-run", "quiet",  "log-level"};
+
+[[noreturn]] void fail(const std::string& line) { throw Error(Code::invalid_argument, line); }
+
+// What is in the design of the transport layer, and what this build has of it.
+void check_transport(const std::string& name) {
+  for (const std::string_view absent : {"ucx", "verbs", "cuda_ipc"}) {
+    if (name == absent) {
+      fail(fmt::format(
+          "--transport is '{}', which is not built in; allowed are auto, threads, shm, sim", name));
+    }
+  }
+}
+
+int workers_of(const TrainConfig& config) { return config.workers.value_or(default_workers); }
+
+sim::Link link_of(const std::string& text, const char* option) {
+  if (text.empty()) return {};
+  const LinkModel model = parse_link(text, option);
+  return {std::isinf(model.rate) ? 0 : model.rate, model.latency};
+}
+
+void check_links(const TrainConfig& config) {
+  network_of(config);
+  const bool modelled =
+      !config.link.empty() || !config.inner_link.empty() || !config.slow_link.empty();
+  if (modelled && config.transport != "sim") {
+    fail("--link, --inner-link and --slow-link model a network; allowed is --transport sim");
+  }
+  if (!config.slow_link.empty() && config.link.empty() && config.inner_link.empty()) {
+    fail("--slow-link needs --link or --inner-link, the links that it makes slower");
+  }
+}
+
+// Without a compute time or a link, virtual time stands still.
+void check_time_passes(const TrainConfig& config) {
+  const bool passes = !config.compute.empty() || !config.link.empty() || !config.inner_link.empty();
+  const bool bounded = config.iterations || config.epochs;
+  if (config.transport == "sim" && config.seconds && !bounded && !passes) {
+    fail("--seconds in sim needs --compute or --link, else no virtual time passes");
+  }
+}
+
+}  // namespace
+
+Options describe(TrainConfig& c) {
+  Options options;
+  options.section("What")
+      .add("task", c.task,
+           "what is learned: digits, mnist:DIR, none, targets, quadratic:..., consensus:...")
+      .add("model", c.model, "softmax, mlp or lenet; toy tasks have none")
+      .add("partition", c.partition, "who has which data: iid, dirichlet=ALPHA or shards=N")
+      .add("batch", c.batch, "samples of a mini-batch", Range::at_least(1))
+      .add("lr", c.lr, "learning rate; by default the task's", Range::at_least(0))
+      .add("lr-schedule", c.lr_schedule,
+           "constant, step:every=N,x=F or cosine:over=N, each also with warmup=N")
+      .add("momentum", c.momentum, "of the local optimizer", Range::between(0, 1))
+      .add("weight-decay", c.weight_decay, "pull towards zero, per step", Range::at_least(0))
+      .add("evaluate-every", c.evaluate_every, "iterations between evaluations, 0: at the end only",
+           Range::at_least(0))
+      .add("seed", c.seed, "the same seed, the same draws");
+  options.section("How")
+      .add("protocol", c.protocol, "how workers average; --protocol NAME --help lists its options")
+      .add("set", c.set, "KEY=VALUE, an option of the protocol (repeatable)")
+      .add("graph", c.graph, "who sends to whom: a name, or a FILE of lines 'from to [weight]'")
+      .add("weights", c.weights, {"uniform", "metropolis"},
+           "mixing weights; by default metropolis, on directed graphs uniform");
+  options.section("Where")
+      .add("workers", c.workers,
+           fmt::format("how many; by default the launcher's, else {}", default_workers),
+           Range::between(1, 65536))
+      .add("hosts", c.hosts,
+           "over how many hosts workers are spread in blocks; by default each has its own",
+           Range::at_least(1))
+      .add("transport", c.transport, {"auto", "threads", "shm", "sim", "ucx", "verbs", "cuda_ipc"},
+           "threads and sim run in one process, shm as local processes")
+      .add("rendezvous", c.rendezvous, "HOST:PORT where the workers of several launches meet")
+      .add("rank", c.rank, "this worker's number, for --rendezvous", Range::at_least(0))
+      .add("bind", c.bind, {"core", "none"}, "pin each worker to a core, or not");
+  options.section("How long")
+      .add("iterations", c.iterations,
+           fmt::format("steps of each worker; {} if nothing bounds the run", default_iterations),
+           Range::between(1, 1e14))
+      .add("epochs", c.epochs, "passes over the data", Range::above(0))
+      .add("seconds", c.seconds, "of the run's clock, virtual in sim", Range{0, 1e9, true})
+      .add("target", c.target, "stop at accuracy=X or loss=X of the mean model");
+  options.section("Heterogeneity")
+      .add("compute", c.compute, "an iteration's compute takes at least 10ms[,jitter=0.05]")
+      .add("slow", c.slow, "rank=3,x=4 or random,x=6,p=1/n (repeatable)")
+      .add("drop", c.drop, "p=0.01, where a protocol that tolerates loss receives")
+      .add("link", c.link, "rate=60mbit,latency=1ms between hosts")
+      .add("inner-link", c.inner_link, "the same within a host")
+      .add("slow-link", c.slow_link, "rank=3,x=5 (repeatable)");
+  options.section("Out")
+      .add("report", c.report, "FILE.json for the run's figures")
+      .add("trace", c.trace, "FILE.json for chrome://tracing and ui.perfetto.dev")
+      .add("html", c.html, "FILE for a page with plots")
+      .add("save", c.save, "FILE for the state at the end")
+      .add("resume", c.resume, "FILE that --save wrote, to go on from")
+      .add("record-parameters", c.record_parameters,
+           "put every iteration's vectors into the report (toy tasks)")
+      .add("dry-run", c.dry_run, "print the resolved plan and end");
+  return options;
+}
+
+std::optional<Target> parse_target(const std::string& text) {
+  if (text.empty()) return {};
+  const std::size_t equals = std::min(text.find('='), text.size());
+  Target target{text.substr(0, equals), 0};
+  const bool known = target.metric == "accuracy" || target.metric == "loss";
+  if (!known || equals == text.size()) {
+    fail(fmt::format("--target is '{}'; allowed are accuracy=X and loss=X", text));
+  }
+  target.value = parse_number(text.substr(equals + 1), "--target " + target.metric);
+  if (target.metric == "accuracy" && (target.value < 0 || target.value > 1)) {
+    fail(fmt::format("--target is '{}'; allowed are accuracies from 0 to 1", text));
+  }
+  return target;
+}
+
+Heterogeneity heterogeneity_of(const TrainConfig& config) {
+  return Heterogeneity({.compute = config.compute,
+                        .slow = config.slow,
+                        .drop = config.drop,
+                        .workers = workers_of(config),
+                        .seed = config.seed});
+}
+
+sim::NetworkOptions network_of(const TrainConfig& config) {
+  const int workers = workers_of(config);
+  const int hosts = config.hosts.value_or(workers);
+  sim::NetworkOptions network;
+  network.workers_per_host = (workers + hosts - 1) / hosts;
+  network.link = link_of(config.link, "--link");
+  network.inner_link = link_of(config.inner_link, "--inner-link");
+  for (const std::string& item : config.slow_link) {
+    const SlowLink slow = parse_slow_link(item, workers);
+    network.slow.emplace_back(slow.rank, slow.factor);
+  }
+  return network;
+}
+
+void validate(const TrainConfig& config) {
+  check_transport(config.transport);
+  heterogeneity_of(config);
+  if (!config.drop.empty()) {
+    fail(fmt::format("--drop needs a protocol that tolerates loss, which {} does not",
+                     config.protocol));
+  }
+  check_links(config);
+  check_time_passes(config);
+  parse_lr_schedule(config.lr_schedule);
+  if (parse_target(config.target) && config.evaluate_every == 0) {
+    fail("--target is judged from evaluations, so --evaluate-every is at least 1");
+  }
+  if (config.hosts && *config.hosts > workers_of(config)) {
+    fail(fmt::format("--hosts is {}; allowed are integers from 1 to {}, the workers", *config.hosts,
+                     workers_of(config)));
+  }
+  if (config.rank && config.rendezvous.empty()) {
+    fail("--rank needs --rendezvous HOST:PORT, where the workers meet");
+  }
+}
+
+std::vector<std::pair<std::string, std::string>> options_for_report(const Options& options) {
+  auto entries = options.entries();
+  std::erase_if(entries, [](const auto& entry) {
+    return std::find(not_in_reports.begin(), not_in_reports.end(), entry.first) !=
+           not_in_reports.end();
+  });
+  return entries;
+}
+
+}  // namespace slip::cli

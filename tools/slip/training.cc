@@ -1,0 +1,149 @@
+#include "slipstream/tools/slip/training.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "slipstream/runtime/launch.h"
+#include "slipstream/runtime/process_launcher.h"
+#include "slipstream/runtime/tcp_bootstrap.h"
+#include "slipstream/tools/slip/machine.h"
+#include "slipstream/tools/slip/plan.h"
+#include "slipstream/tools/slip/worker.h"
+
+namespace slip::cli {
+namespace {
+
+[[noreturn]] void fail(const std::string& line) { throw Error(Code::invalid_argument, line); }
+
+// Where workers outnumber the cores, who spins takes the core from who computes.
+WorldOptions world_options(const TrainConfig& config) {
+  WorldOptions options;
+  if (*config.workers > this_machine().cores) options.max_spin = Duration::zero();
+  return options;
+}
+
+std::optional<int> core_of(const TrainConfig& config, int local_rank) {
+  return config.bind == "core" ? std::optional(local_rank) : std::nullopt;
+}
+
+void publish(const Results& results, const TrainConfig& config, bool quiet) {
+  write_results(results, config);
+  if (!quiet) fmt::print("{}: {}\n", config.protocol, summary(results.report));
+}
+
+void run_in_process(const Plan& plan, bool quiet) {
+  const TrainConfig& config = plan.config;
+  const int workers = *config.workers;
+  std::vector<std::atomic<Iteration>> iterations(static_cast<std::size_t>(workers));
+  std::optional<Results> results;
+  LaunchOptions options;
+  options.world = world_options(config);
+  if (config.transport == "sim") {
+    options.kind = LaunchKind::simulated;
+    options.network = network_of(config);
+    options.stack_bytes = 1 << 20;  // models call deeply; only touched pages cost memory
+  }
+  launch(
+      workers,
+      [&](World& world) {
+        const int rank = world.rank();
+        WorkerSettings settings;
+        settings.show_progress = !quiet;
+        settings.stops_on_signal = rank == 0;
+        if (options.kind == LaunchKind::threads) settings.core = core_of(config, rank);
+        auto of_rank = train(world, plan, std::make_unique<LocalBoard>(iterations, rank), settings);
+        if (of_rank) results = std::move(of_rank);
+      },
+      options);
+  publish(*results, config, quiet);
+}
+
+void run_as_worker(const Plan& plan, bool quiet) {
+  World world = World::connect(world_options(plan.config));
+  const char* local_rank = std::getenv("SLIP_LOCAL_RANK");
+  WorkerSettings settings;
+  settings.show_progress = !quiet;
+  settings.core = core_of(plan.config, local_rank ? std::atoi(local_rank) : world.rank());
+  auto results = train(world, plan, std::make_unique<RemoteBoard>(world), settings);
+  if (results) publish(*results, plan.config, quiet);
+}
+
+ExitCode run_as_processes(Plan plan, bool quiet, const std::string& log_level) {
+  ProcessOptions processes;
+  processes.workers = *plan.config.workers;
+  processes.prefix_output = false;
+  processes.argv = {"/proc/self/exe", "train", "--log-level", log_level};
+  if (quiet) processes.argv.push_back("--quiet");
+  // The options are resolved, so neither a file nor SLIP_SET may add to them.
+  processes.argv.insert(processes.argv.end(), {"--config", ""});
+  processes.environment = {{"SLIP_SET", ""}};
+  Options options = describe(plan.config);
+  options.remove({"rendezvous", "rank"});  // these come from the launcher
+  for (std::string& word : arguments_of(options)) processes.argv.push_back(std::move(word));
+
+  const ProcessResult result = run_processes(processes);
+  if (!result.message.empty()) fmt::print(stderr, "slip train: {}\n", result.message);
+  return result.exit_code == 0 ? done : failed;
+}
+
+// True if this process is one worker of a world that others make; the world's size becomes
+// `workers`, and World::connect will find what it needs in the environment.
+bool joins_a_world(TrainConfig& config) {
+  if (config.rendezvous.empty()) return false;
+  const char* launched = std::getenv("SLIP_SIZE");
+  if (!launched && !config.workers) fail("--rendezvous needs --workers, how many will meet there");
+  if (!config.rank) fail("--rendezvous needs --rank, this worker's number");
+  const std::string asked = config.workers ? fmt::format("{}", *config.workers) : launched;
+  if (launched && asked != launched) {
+    fail(fmt::format("--workers is {}, but the launcher has started {}; leave it out", asked,
+                     launched));
+  }
+  setenv("SLIP_RENDEZVOUS", config.rendezvous.c_str(), 1);
+  setenv("SLIP_RANK", fmt::format("{}", *config.rank).c_str(), 1);
+  setenv("SLIP_SIZE", asked.c_str(), 1);
+  config.workers = tcp_options_from_environment()->size;
+  if (config.transport != "auto" && config.transport != "shm") {
+    fail(
+        fmt::format("--transport is '{}', which is one process; allowed with a launcher or "
+                    "--rendezvous are auto, shm",
+                    config.transport));
+  }
+  return true;
+}
+
+}  // namespace
+
+std::vector<std::string> arguments_of(const Options& options) {
+  std::vector<std::string> arguments;
+  for (const Option& option : options.items()) {
+    if (option.kind() == OptionKind::flag) {
+      arguments.push_back(fmt::format("--{}={}", option.name, option.text()));
+    } else if (const std::string text = option.text(); !text.empty()) {
+      arguments.insert(arguments.end(), {"--" + option.name, text});
+    }
+  }
+  return arguments;
+}
+
+ExitCode run_training(TrainConfig config, bool quiet, const std::string& log_level) {
+  const bool joins = joins_a_world(config);
+  const Plan plan = make_plan(std::move(config));
+  if (plan.config.dry_run) {
+    if (plan.config.rank.value_or(0) == 0) fmt::print("{}", describe(plan));
+    return done;
+  }
+  if (joins) {
+    run_as_worker(plan, quiet);
+  } else if (plan.config.transport == "shm") {
+    return run_as_processes(plan, quiet, log_level);
+  } else {
+    run_in_process(plan, quiet);
+  }
+  return done;
+}
+
+}  // namespace slip::cli

@@ -1,0 +1,127 @@
+#include "slipstream/tools/slip/worker.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <time.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "slipstream/collectives/broadcast.h"
+#include "slipstream/tools/slip/progress_view.h"
+#include "slipstream/tools/slip/stop_on_signal.h"
+#include "slipstream/trainer/learning_rate.h"
+#include "slipstream/trainer/trainer.h"
+
+namespace slip::cli {
+namespace {
+
+// Enough for the first thousands of iterations, little enough for thousands of workers.
+std::size_t timeline_capacity(const TrainConfig& config) {
+  if (config.trace.empty() && config.html.empty()) return 0;
+  constexpr std::size_t of_a_worker = 50'000, of_all = 2'000'000;
+  return std::min(of_a_worker, of_all / static_cast<std::size_t>(*config.workers));
+}
+
+TrainerOptions trainer_options(const Plan& plan, Task& evaluator) {
+  const TrainConfig& config = plan.config;
+  TrainerOptions options;
+  options.graph = config.graph;
+  options.weights = parse_weights(config.weights);
+  options.learning_rate = *config.lr;
+  options.momentum = config.momentum;
+  options.weight_decay = config.weight_decay;
+  options.schedule = parse_lr_schedule(config.lr_schedule);
+  options.iterations = plan.iterations;
+  if (config.seconds) options.time_limit = from_seconds(*config.seconds);
+  options.target = parse_target(config.target);
+  options.heterogeneity = heterogeneity_of(config);
+  options.evaluate_every = static_cast<Iteration>(config.evaluate_every);
+  options.evaluate = [&evaluator](ConstVectorView x) { return evaluator.evaluate(x); };
+  options.own_start = true;  // the task says where it starts
+  options.record_parameters = config.record_parameters;
+  options.timeline_spans = timeline_capacity(config);
+  options.seed = config.seed;
+  return options;
+}
+
+void pin_to(int core) {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  int skip = core % std::max(CPU_COUNT(&allowed), 1);
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed) || skip-- > 0) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    // Pinning is a wish: a worker that is not pinned is slower at worst.
+    (void)sched_setaffinity(0, sizeof one, &one);
+    return;
+  }
+}
+
+Duration thread_cpu_time() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
+void start(const World& world, const TrainConfig& config, Task& task, Trainer& trainer) {
+  task.initialise(trainer.parameters());
+  if (!task.own_start()) broadcast(world, "slip/start", trainer.parameters());
+  if (!config.resume.empty()) trainer.load(config.resume);
+}
+
+void run_loop(const World& world, Task& task, Trainer& trainer, Board& board, ProgressView* view) {
+  const Time begin = world.now();
+  while (trainer.running()) {
+    double loss = 0;
+    board.post(trainer.iteration());
+    world.compute([&] {
+      loss = task.gradient(trainer.parameters(), trainer.iteration(), trainer.gradient());
+    });
+    if (Status status = trainer.step(trainer.gradient()); !status) break;
+    if (view) view->update(trainer.iterations_done(), world.now() - begin, loss, board);
+  }
+  trainer.status().throw_if_failed();
+}
+
+}  // namespace
+
+std::optional<Results> train(World& world, const Plan& plan, std::unique_ptr<Board> board,
+                             const WorkerSettings& settings) {
+  const TrainConfig& config = plan.config;
+  const bool leads = world.rank() == 0;
+  if (settings.core) pin_to(*settings.core);
+  const auto task = task_of(config, world.rank());
+  // Evaluation runs beside the training, on a thread of its own; a task belongs to one thread.
+  const auto evaluator = leads ? task_of(config, 0) : nullptr;
+  Trainer trainer(world, {{nullptr, plan.parameters, plan.dtype}}, protocol_of(config),
+                  trainer_options(plan, leads ? *evaluator : *task));
+  start(world, config, *task, trainer);
+
+  const Duration cpu_before = thread_cpu_time();
+  {
+    std::optional<StopOnSignal> stop;
+    if (settings.stops_on_signal) stop.emplace(trainer);
+    std::optional<ProgressView> view;
+    if (leads && settings.show_progress) {
+      view.emplace(world.size(), plan.iterations == max_iteration ? std::nullopt
+                                                                  : std::optional(plan.iterations));
+    }
+    run_loop(world, *task, trainer, *board, view ? &*view : nullptr);
+  }
+  const Duration cpu = thread_cpu_time() - cpu_before;
+
+  trainer.average();
+  Results results = collect_results(world, trainer, plan, cpu);
+  if (leads && !config.save.empty()) trainer.save(config.save);
+  world.goodbye();
+  if (!leads) return std::nullopt;
+  const Evaluation evaluation = evaluator->evaluate(trainer.parameters());
+  results.report.final = {evaluation.loss, evaluation.accuracy};
+  return results;
+}
+
+}  // namespace slip::cli

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "slipstream/trainer/protocol.h"
+
+namespace slip {
+
+/// Synchronous data-parallel SGD: every iteration all workers average their gradients and take the
+/// same step. The baseline. With the user's own `apply`, parameters are averaged after it.
+struct AllReduceSgd {
+  static constexpr std::string_view name = "all_reduce";
+  static constexpr std::string_view summary =
+      "synchronous SGD: gradients averaged over all workers";
+
+  Options describe() { return {}; }
+  void validate(const Graph&) const {}
+  std::size_t memory(const RunShape& shape) const;
+  std::unique_ptr<Protocol> make(const Run& run) const;
+};
+
+}  // namespace slip

@@ -1,0 +1,189 @@
+#include "slipstream/trainer/evaluator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "slipstream/kernels/kernels.h"
+
+namespace slip {
+namespace {
+
+constexpr std::size_t line = 64;
+constexpr std::size_t round_up(std::size_t n) { return (n + line - 1) / line * line; }
+
+// A worker's part of rank 0's region: a line with the index that it has considered, then slots of
+// a line with the snapshot's index and time, and the parameters.
+constexpr std::size_t index_offset = 0;
+constexpr std::size_t time_offset = 8;
+
+template <class T>
+double distance(ConstVectorView a, ConstVectorView b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.count; ++i) {
+    const double d = static_cast<double>(a.as<T>()[i]) - static_cast<double>(b.as<T>()[i]);
+    sum += d * d;
+  }
+  return std::sqrt(sum);
+}
+
+}  // namespace
+
+std::size_t Evaluator::worker_bytes() const {
+  return line + depth * (line + round_up(options_.count * size_of(options_.dtype)));
+}
+
+std::size_t Evaluator::slot(int rank, Iteration index) const {
+  return static_cast<std::size_t>(rank) * worker_bytes() + line +
+         index % depth * ((worker_bytes() - line) / depth);
+}
+
+Evaluator::Evaluator(const World& world, EvaluatorOptions options)
+    : world_(&world), options_(std::move(options)), room_(world.allocate("evaluated", line)) {
+  if (world.rank() == 0) {
+    collected_ = world.allocate(
+        "snapshots", static_cast<std::size_t>(world.size()) * worker_bytes(), Bell::progress);
+    for (int rank = 0; rank < world.size(); ++rank) {
+      rooms_.push_back(world.attach(rank, "evaluated"));
+    }
+    mean_.resize(options_.count * size_of(options_.dtype));
+    if (world.clock().is_virtual()) {
+      service_ = world.progress().serve(world.transport(), [this] {
+        if (!ready()) return false;
+        evaluate_next();
+        return true;
+      });
+    } else {
+      thread_ = std::thread([this] { run(); });
+      service_ = world.progress().serve(world.transport(), [this] {
+        {
+          const std::lock_guard lock(mutex_);
+          wake_ = true;
+        }
+        changed_.notify_one();
+        return false;
+      });
+    }
+  }
+  snapshots_ = world.attach(0, "snapshots");
+}
+
+Evaluator::~Evaluator() {
+  service_.reset();
+  if (!thread_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_one();
+  thread_.join();
+}
+
+void Evaluator::begin(Iteration first) { first_ = (first + options_.every - 1) / options_.every; }
+
+Status Evaluator::offer(Iteration iteration, ConstVectorView x, Duration since_start) {
+  Transport& transport = world_->transport();
+  if (const Iteration closed = closed_.load(std::memory_order_acquire); closed > published_) {
+    published_ = closed;
+    for (const RemoteRegion& room : rooms_) {
+      if (Status s = transport.put_signal(room, 0, nullptr, 0, 0,
+                                          make_word(world_->incarnation(), closed));
+          !s) {
+        return s;
+      }
+    }
+  }
+  const std::int64_t time = since_start.count();
+  for (; (first_ + next_) * options_.every <= iteration; ++next_) {
+    const Word tag = make_word(world_->incarnation(), next_);
+    if (next_ < iteration_of(room_.word(0)) + depth) {
+      const std::size_t at = slot(world_->rank(), next_);
+      if (Status s = transport.put(snapshots_, at + time_offset, &time, sizeof time); !s) return s;
+      if (Status s = transport.put_signal(snapshots_, at + line, x.data, x.bytes(),
+                                          at + index_offset, tag);
+          !s) {
+        return s;
+      }
+    }
+    const std::size_t considered = static_cast<std::size_t>(world_->rank()) * worker_bytes();
+    if (Status s = transport.put_signal(snapshots_, 0, nullptr, 0, considered, tag); !s) return s;
+  }
+  return {};
+}
+
+bool Evaluator::ready() {
+  const Iteration index = closed_.load(std::memory_order_relaxed);
+  for (; seen_ < world_->size(); ++seen_) {
+    const Word word = collected_.word(static_cast<std::size_t>(seen_) * worker_bytes());
+    if (word == 0 || iteration_of(word) < index) return false;
+  }
+  return true;
+}
+
+void Evaluator::evaluate_next() {
+  const Iteration index = closed_.load(std::memory_order_relaxed);
+  const auto workers = static_cast<std::size_t>(world_->size());
+  std::vector<ConstVectorView> snapshots;
+  Duration last{0};
+  for (int rank = 0; rank < world_->size(); ++rank) {
+    const std::size_t at = slot(rank, index);
+    const Word word = collected_.word(at + index_offset);
+    if (word == 0 || iteration_of(word) != index) break;  // somebody left it out
+    std::int64_t time = 0;
+    std::memcpy(&time, collected_.data() + at + time_offset, sizeof time);
+    last = std::max(last, Duration(time));
+    snapshots.push_back({collected_.data() + at + line, options_.count, options_.dtype});
+  }
+  if (snapshots.size() == workers) {
+    const VectorView mean{mean_.data(), options_.count, options_.dtype};
+    const std::vector<double> weights(workers, 1.0 / static_cast<double>(workers));
+    kernels::weighted_average(mean, snapshots, weights);
+    CurvePoint point;
+    point.at = last;
+    point.iteration = (first_ + index) * options_.every;
+    point.evaluation = options_.evaluate(mean);
+    for (const ConstVectorView& snapshot : snapshots) {
+      point.spread += (options_.dtype == Dtype::float32 ? distance<float>(snapshot, mean)
+                                                        : distance<double>(snapshot, mean)) /
+                      static_cast<double>(workers);
+    }
+    curve_.push_back(point);
+    if (options_.target && !target_reached_ && options_.target->reached(point.evaluation)) {
+      target_reached_ = point.at;
+      if (options_.on_target) options_.on_target();
+    }
+  }
+  seen_ = 0;
+  closed_.store(index + 1, std::memory_order_release);
+}
+
+void Evaluator::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [&] { return wake_ || stop_; });
+    wake_ = false;
+    const bool last_round = stop_;
+    lock.unlock();
+    while (ready()) evaluate_next();
+    if (last_round) return;
+    lock.lock();
+  }
+}
+
+void Evaluator::finish() {
+  if (world_->rank() != 0) return;
+  service_.reset();
+  if (!thread_.joinable()) {
+    while (ready()) evaluate_next();
+    return;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_one();
+  thread_.join();
+}
+
+}  // namespace slip

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "slipstream/base/time.h"
+#include "slipstream/base/word.h"
+
+namespace slip {
+
+/// The options as users write them; empty: not given.
+struct HeterogeneityOptions {
+  std::string compute;            // "10ms" or "10ms,jitter=0.05"
+  std::vector<std::string> slow;  // "rank=3,x=4" or "random,x=6,p=1/n"
+  std::string drop;               // "p=0.01"
+  int workers = 1;
+  std::uint64_t seed = 1;
+};
+
+/// Injected slowness and loss. Every draw is a pure function of (seed, rank, iteration), so every
+/// protocol, transport and clock meets the same slowdowns. Immutable; any thread may ask.
+class Heterogeneity {
+ public:
+  Heterogeneity() = default;
+
+  /// Throws Error(invalid_argument), one line that names the option and what is allowed.
+  explicit Heterogeneity(const HeterogeneityOptions& options);
+
+  /// `--compute` was given: iterations have a modelled length.
+  bool has_compute() const { return compute_ > Duration::zero(); }
+
+  /// How long `iteration` of `rank` computes: T x (1 + uniform(-jitter, jitter)) x every factor of
+  /// `--slow` that hits. Zero without `--compute`.
+  Duration compute_time(int rank, Iteration iteration) const;
+
+  /// Whether `receiver` loses this message of `sender`; `message` tells apart what one sender sends
+  /// to one receiver in one iteration (DivShare's fragments).
+  bool drops(int receiver, int sender, Iteration iteration, std::uint64_t message = 0) const;
+
+ private:
+  struct Slow {
+    std::optional<int> rank;  // empty: any rank, with the probability
+    double factor = 1;
+    double probability = 1;
+  };
+
+  static Slow parse_slow(const std::string& text, int workers);
+
+  Duration compute_{0};
+  double jitter_ = 0;
+  std::vector<Slow> slow_;
+  double drop_ = 0;
+  std::uint64_t seed_ = 1;
+};
+
+/// A modelled link: a message arrives after latency + bytes / rate.
+struct LinkModel {
+  double rate = std::numeric_limits<double>::infinity();  // bytes per second
+  Duration latency{0};
+};
+
+/// `--link` and `--inner-link`: "rate=60mbit,latency=1ms", either may be left out. `option` names
+/// the option in errors. Throws Error(invalid_argument).
+LinkModel parse_link(const std::string& text, std::string_view option);
+
+/// All links of one worker are `factor` times slower.
+struct SlowLink {
+  int rank = 0;
+  double factor = 1;
+};
+
+/// `--slow-link`: "rank=3,x=5". Throws Error(invalid_argument).
+SlowLink parse_slow_link(const std::string& text, int workers);
+
+}  // namespace slip

@@ -1,0 +1,281 @@
+#include "slipstream/trainer/hop.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "slipstream/runtime/tokens.h"
+#include "slipstream/runtime/update_queue.h"
+
+namespace slip {
+namespace {
+
+/// Slots per in-neighbour: D.2 of the digest has the proof, and a test shows that one less fails.
+int depth(const Hop& hop) {
+  if (hop.notify_ack) return 1;
+  return hop.max_gap + 1 + hop.staleness.value_or(0);
+}
+
+UpdateQueueOptions queue_options(const Hop& hop, std::size_t bytes) {
+  UpdateQueueOptions options;
+  options.bytes = bytes;
+  options.depth = depth(hop);
+  return options;
+}
+
+class HopProtocol final : public Protocol {
+ public:
+  HopProtocol(const Run& run, const Hop& options)
+      : run_(run),
+        options_(options),
+        need_(std::max(1, static_cast<int>(run.neighbourhood.in.size()) - options.backup)),
+        queue_(run.world, "hop/updates", run.neighbourhood, queue_options(options, run.x.bytes())),
+        // An acknowledgement is a token that is given on consuming an update, not on entering an
+        // iteration, and there is one.
+        tokens_(run.world, "hop/tokens", run.neighbourhood,
+                options.notify_ack ? 1 : options.max_gap),
+        last_used_(run.neighbourhood.in.size(), -1) {}
+
+  Status enter(Iteration k) override {
+    // All begin in the same iteration (not 0 in a resumed run), so the first needs no tokens.
+    if (std::exchange(begun_, true)) {
+      const auto permitted = [&] { return tokens_.may_enter(k); };
+      if (Status s = run_.wait(permitted, "tokens from its receivers"); !s) return s;
+      Counters& counters = run_.world.counters();
+      counters.max_gap_seen.set(std::max(counters.max_gap_seen.get(), tokens_.lead(k)));
+    }
+    if (!options_.notify_ack) {
+      if (Status s = tokens_.announce(k); !s) return s;
+    }
+    return options_.order == Hop::Order::parallel ? send(k) : Status();
+  }
+
+  Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
+    const bool serial = options_.order == Hop::Order::serial;
+    if (serial) {
+      run_.timed(SpanKind::apply, [&] { gradient.apply(); });
+      if (Status s = send(k); !s) return s;
+    }
+    // In serial order the gradient is in x already, and what is left to do is to average.
+    const GradientStep average_only{run_.x, {}, {}, {}};
+    if (Status s = receive_and_reduce(k, serial ? average_only : gradient); !s) return s;
+    if (options_.notify_ack) {
+      if (Status s = tokens_.announce(k); !s) return s;
+    }
+    return skip(k, next);
+  }
+
+  Status finish() override { return tokens_.announce_finished(); }
+
+ private:
+  Status send(Iteration k) {
+    Status status;
+    run_.timed(SpanKind::send, [&] {
+      for (std::size_t out = 0; status && out < run_.neighbourhood.out.size(); ++out) {
+        // The sending check: a receiver that is past every iteration in which it could use k.
+        const auto staleness = static_cast<Iteration>(options_.staleness.value_or(0));
+        if (tokens_.passed(out, k + staleness)) continue;
+        status = queue_.enqueue(out, k, static_cast<const std::byte*>(run_.x.data));
+      }
+    });
+    return status;
+  }
+
+  Status receive_and_reduce(Iteration k, const GradientStep& gradient) {
+    if (options_.staleness) return reduce_stale(k, gradient);
+    if (options_.backup > 0) return reduce_backup(k, gradient);
+    return reduce_standard(k, gradient);
+  }
+
+  /// Every in-neighbour's update of k, chunk by chunk as they come.
+  Status reduce_standard(Iteration k, const GradientStep& gradient) {
+    const std::size_t neighbours = run_.neighbourhood.in.size();
+    begin_inputs();
+    for (std::size_t in = 0; in < neighbours; ++in) add_input(in, k, run_.weights.in[in]);
+    const std::size_t element = size_of(run_.x.dtype);
+    std::size_t first = 0;
+    for (std::size_t chunk = 0; chunk < queue_.chunks(); ++chunk) {
+      const auto here = [&] {
+        for (std::size_t in = 0; in < neighbours; ++in) {
+          if (!queue_.chunk_arrived(in, k, chunk)) return false;
+        }
+        return true;
+      };
+      if (Status s = run_.wait(here, "updates of its neighbours"); !s) return s;
+      const std::size_t count = queue_.chunk_size(chunk) / element;
+      run_.timed(SpanKind::apply, [&] { average(gradient, first, count); });
+      first += count;
+    }
+    gradient.finish();
+    return check_used();
+  }
+
+  /// A.5.2: all but `backup` of the updates of k, and those that happen to be there as well.
+  Status reduce_backup(Iteration k, const GradientStep& gradient) {
+    const auto enough = [&] { return queue_.size(k) >= need_; };
+    if (Status s = run_.wait(enough, "enough updates of its neighbours"); !s) return s;
+    begin_inputs();
+    for (std::size_t in = 0; in < run_.neighbourhood.in.size(); ++in) {
+      if (queue_.arrived(in, k)) add_input(in, k, run_.weights.in[in]);  // the second look
+    }
+    return reduce_inputs(gradient);
+  }
+
+  /// A.5.3: the newest update of every in-neighbour, none older than k - staleness, weighted by
+  /// how fresh it is. An update may be used again while it is fresh enough.
+  Status reduce_stale(Iteration k, const GradientStep& gradient) {
+    const auto s = static_cast<std::int64_t>(*options_.staleness);
+    const auto oldest = static_cast<std::int64_t>(k) - s;
+    const auto fresh = [&] {
+      for (std::size_t in = 0; in < run_.neighbourhood.in.size(); ++in) {
+        if (newest(in, k) < oldest) return false;
+      }
+      return true;
+    };
+    if (Status status = run_.wait(fresh, "updates that are fresh enough"); !status) return status;
+    begin_inputs();
+    weights_[0] = static_cast<double>(s + 1);
+    for (std::size_t in = 0; in < run_.neighbourhood.in.size(); ++in) {
+      const std::int64_t tag = newest(in, k);
+      // In the first iterations a neighbour may not have sent anything yet.
+      if (tag < 0) continue;
+      add_input(in, static_cast<Iteration>(tag), static_cast<double>(tag - oldest + 1));
+    }
+    return reduce_inputs(gradient);
+  }
+
+  /// The newest iteration whose update of `in` is here, at most what a sender may have sent; -1:
+  /// none.
+  std::int64_t newest(std::size_t in, Iteration k) const {
+    const auto most = static_cast<std::int64_t>(k) + options_.max_gap;
+    const std::int64_t least = std::max<std::int64_t>(0, most - depth(options_) + 1);
+    for (std::int64_t tag = most; tag >= least; --tag) {
+      if (queue_.arrived(in, static_cast<Iteration>(tag))) return tag;
+    }
+    return -1;
+  }
+
+  void begin_inputs() {
+    inputs_.assign(1, {run_.x.data, run_.x.count, run_.x.dtype});
+    weights_.assign(1, run_.weights.own);
+    used_.clear();
+  }
+
+  void add_input(std::size_t in, Iteration tag, double weight) {
+    inputs_.push_back({queue_.update(in, tag), run_.x.count, run_.x.dtype});
+    weights_.push_back(weight);
+    used_.emplace_back(in, tag);
+  }
+
+  void average(const GradientStep& gradient, std::size_t first, std::size_t count) {
+    slices_.clear();
+    for (const ConstVectorView& input : inputs_) slices_.push_back(input.slice(first, count));
+    gradient.average(slices_, weights_, first, count);
+  }
+
+  /// The average of what was taken, whose weights are scaled to sum to 1.
+  Status reduce_inputs(const GradientStep& gradient) {
+    const double sum = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+    for (double& weight : weights_) weight /= sum;
+    run_.timed(SpanKind::apply, [&] {
+      average(gradient, 0, run_.x.count);
+      gradient.finish();
+    });
+    return check_used();
+  }
+
+  /// Counts what was used. With checksums on, it was whole; without staleness, it was new.
+  Status check_used() {
+    for (const auto& [in, tag] : used_) {
+      if (Status s = queue_.verify(in, tag); !s) return s;
+      const std::int64_t before = std::exchange(last_used_[in], static_cast<std::int64_t>(tag));
+      if (before != last_used_[in]) run_.world.counters().updates_used.add(1);
+      if (before >= last_used_[in] && !options_.staleness) {
+        return {Code::bad_data, "hop: an update would be used twice",
+                run_.neighbourhood.in[in].peer};
+      }
+    }
+    return {};
+  }
+
+  /// A.5.4: a worker that lags behind every receiver jumps, after it has renewed its parameters
+  /// from the updates of the iteration before the one that it enters.
+  Status skip(Iteration k, Iteration* next) {
+    *next = k + 1;
+    if (options_.max_jump == 0) return {};
+    const Iteration lag = tokens_.lag(k);
+    if (lag < static_cast<Iteration>(options_.skip_trigger)) return {};
+    // More than max_gap + 1 deadlocks on directed graphs: senders wait for this worker's tokens.
+    const Iteration jump = std::min({lag, static_cast<Iteration>(options_.max_jump),
+                                     static_cast<Iteration>(options_.max_gap) + 1,
+                                     std::max(run_.stop.bound(), k + 1) - k});
+    if (jump <= 1) return {};
+    *next = k + jump;
+    run_.world.counters().iterations_skipped.add(jump - 1);
+    return receive_and_reduce(*next - 1, {run_.x, {}, {}, {}});
+  }
+
+  const Run& run_;
+  const Hop options_;
+  const int need_;
+  UpdateQueue queue_;
+  Tokens tokens_;
+  bool begun_ = false;
+  // Of the reduction at hand; they keep their capacity.
+  std::vector<ConstVectorView> inputs_;
+  std::vector<ConstVectorView> slices_;
+  std::vector<double> weights_;
+  std::vector<std::pair<std::size_t, Iteration>> used_;
+  std::vector<std::int64_t> last_used_;  // per in-neighbour
+};
+
+}  // namespace
+
+Options Hop::describe() {
+  return Options()
+      .add("max_gap", max_gap, "iterations a sender may be ahead of a receiver", Range::at_least(1))
+      .add("backup", backup, "updates per iteration that a worker may do without",
+           Range::at_least(0))
+      .add("staleness", staleness, "iterations that a used update may be old", Range::at_least(0))
+      .add("max_jump", max_jump, "iterations a lagging worker may advance at once; 0: no skipping",
+           Range::at_least(0))
+      .add("skip_trigger", skip_trigger, "lag behind every receiver from which it jumps",
+           Range::at_least(2))
+      .add("order", order, {"parallel", "serial"}, "send before the gradient, or after applying it")
+      .add("notify_ack", notify_ack, "the baseline with one buffer and acknowledgements");
+}
+
+void Hop::validate(const Graph& graph) const {
+  const auto refuse = [](const std::string& reason) {
+    throw Error(Code::invalid_argument, "hop: " + reason);
+  };
+  if (max_gap < 1) refuse("max_gap is at least 1");
+  if (backup < 0) refuse("backup is at least 0");
+  if (staleness && *staleness < 0) refuse("staleness is at least 0");
+  if (backup > 0 && staleness) {
+    refuse("backup and staleness exclude each other: either updates may be missing or old");
+  }
+  if (notify_ack && (backup > 0 || staleness)) {
+    refuse("notify_ack excludes backup and staleness: every update must be acknowledged");
+  }
+  if (max_jump > 0 && backup == 0 && !staleness) {
+    refuse(
+        "max_jump needs backup or staleness: otherwise nobody can do without a worker's updates");
+  }
+  if (max_jump > 0 && skip_trigger < 2) refuse("skip_trigger is at least 2");
+  if (graph.size() > 1 && !graph.is_strongly_connected()) {
+    refuse("the graph is not strongly connected: updates would not reach everybody");
+  }
+}
+
+std::size_t Hop::memory(const RunShape& shape) const {
+  return UpdateQueue::memory(shape.graph.neighbours_in(shape.rank).size(),
+                             queue_options(*this, shape.parameters * size_of(shape.dtype)));
+}
+
+std::unique_ptr<Protocol> Hop::make(const Run& run) const {
+  return std::make_unique<HopProtocol>(run, *this);
+}
+
+}  // namespace slip

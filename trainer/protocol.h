@@ -1,0 +1,104 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "slipstream/base/error.h"
+#include "slipstream/base/function_ref.h"
+#include "slipstream/base/word.h"
+#include "slipstream/runtime/agreed_stop.h"
+#include "slipstream/runtime/config.h"
+#include "slipstream/runtime/neighbourhood.h"
+#include "slipstream/runtime/world.h"
+#include "slipstream/trainer/gradient_step.h"
+#include "slipstream/trainer/graph.h"
+#include "slipstream/trainer/trace.h"
+
+namespace slip {
+
+/// What a protocol works with: one worker's view of the run.
+struct Run {
+  const World& world;
+  AgreedStop& stop;
+  Timeline& timeline;
+  Neighbourhood neighbourhood;
+  MixingRow weights;
+  VectorView x;       // parameters(); the address never changes
+  Iteration entered;  // the iteration that this worker is in
+
+  /// Waits for peers: answers a request to stop meanwhile, and keeps the timeline.
+  Status wait(FunctionRef<bool()> condition, std::string_view what) const;
+  /// Times `work` as `kind` on the timeline.
+  void timed(SpanKind kind, FunctionRef<void()> work) const;
+};
+
+/// One way to train. The trainer calls enter(0), step(0), enter(next), step(next), ... from one
+/// thread, and finish() after the last step.
+class Protocol {
+ public:
+  virtual ~Protocol() = default;
+
+  /// Enters iteration k: waits until it may, and sends what is sent before the gradient is known.
+  virtual Status enter(Iteration k) = 0;
+
+  /// Iteration k with its gradient: averages, applies, and names the iteration to enter next: k +
+  /// 1, or later where the protocol skips, but not past run.stop.bound().
+  virtual Status step(Iteration k, const GradientStep& gradient, Iteration* next) = 0;
+
+  /// This worker has done its last iteration; nobody shall wait for it.
+  virtual Status finish() { return {}; }
+
+  /// Where a gradient is best written (registered memory); else empty and the trainer has its own.
+  virtual VectorView gradient_buffer() { return {}; }
+};
+
+/// The shape of a run, for checks and sizes before anything is allocated.
+struct RunShape {
+  const Graph& graph;
+  int rank;
+  std::size_t parameters;  // elements
+  Dtype dtype;
+};
+
+/// A protocol's options, whatever protocol it is: what the command line, the C++ fields and the
+/// reports share.
+class ProtocolConfig {
+ public:
+  virtual ~ProtocolConfig() = default;
+  virtual std::string_view name() const = 0;
+  virtual std::string_view summary() const = 0;
+  /// Bound to this object.
+  virtual Options options() = 0;
+  /// Throws Error(invalid_argument) with the reason for an illegal combination.
+  virtual void validate(const Graph& graph) const = 0;
+  /// Bytes of shared memory at one worker: what --dry-run prints.
+  virtual std::size_t memory(const RunShape& shape) const = 0;
+  virtual std::unique_ptr<Protocol> make(const Run& run) const = 0;
+};
+
+/// `P` is the struct that users fill in: `name`, `summary`, describe(), validate(), memory(),
+/// make().
+template <class P>
+class ProtocolConfigOf final : public ProtocolConfig {
+ public:
+  explicit ProtocolConfigOf(P options = {}) : options_(std::move(options)) {}
+  std::string_view name() const override { return P::name; }
+  std::string_view summary() const override { return P::summary; }
+  Options options() override { return options_.describe(); }
+  void validate(const Graph& graph) const override { options_.validate(graph); }
+  std::size_t memory(const RunShape& shape) const override { return options_.memory(shape); }
+  std::unique_ptr<Protocol> make(const Run& run) const override { return options_.make(run); }
+
+ private:
+  P options_;
+};
+
+/// All protocols, in the order in which help lists them.
+std::vector<std::string_view> protocol_names();
+/// With its default options. Throws Error(invalid_argument), which lists the names.
+std::unique_ptr<ProtocolConfig> make_protocol_config(std::string_view name);
+
+}  // namespace slip

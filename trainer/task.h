@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "slipstream/base/word.h"
+#include "slipstream/kernels/vector.h"
+#include "slipstream/trainer/evaluation.h"
+
+namespace slip {
+
+/// A learning problem as one worker sees it: parameters in, gradient out. Used by `slip train`, the
+/// demo and the experiments; users' own code never needs it.
+/// An object belongs to one thread. Draws are pure functions of (seed, rank, iteration).
+class Task {
+ public:
+  virtual ~Task() = default;
+
+  virtual std::size_t parameter_count() const = 0;
+  virtual Dtype dtype() const { return Dtype::float32; }
+
+  /// The starting point; the trainer broadcasts rank 0's unless `own_start()`.
+  virtual void initialise(VectorView parameters) = 0;
+  virtual bool own_start() const { return false; }
+
+  /// Gradient of the mini-batch of `iteration` at `parameters`; returns the mini-batch's mean loss.
+  virtual double gradient(ConstVectorView parameters, Iteration iteration, VectorView gradient) = 0;
+
+  /// On the held-out data (or exactly, for the toy tasks).
+  virtual Evaluation evaluate(ConstVectorView parameters) = 0;
+
+  /// Iterations of this worker in one pass over its share of the data (0: there is no data).
+  virtual double iterations_per_epoch() const { return 0; }
+
+  /// A good learning rate where the user names none.
+  virtual double default_learning_rate() const = 0;
+};
+
+/// What selects and shapes a task; field names are the options' names.
+struct TaskOptions {
+  std::string task =
+      "digits";               // digits | mnist:DIR | none | targets | quadratic:... | consensus:...
+  std::string model = "mlp";  // softmax | mlp | lenet; toy tasks have none
+  std::string partition = "iid";  // iid | dirichlet=ALPHA | shards=N
+  int batch = 32;
+  std::uint64_t seed = 1;
+  int rank = 0;
+  int workers = 1;
+};
+
+/// Throws Error (invalid_argument, not_found, io, bad_data, or not_supported for a model in a build
+/// without LibTorch) with one line that says what is allowed.
+std::unique_ptr<Task> make_task(const TaskOptions& options);
+
+}  // namespace slip

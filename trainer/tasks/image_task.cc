@@ -1,0 +1,144 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "slipstream/trainer/tasks/digits_internal.h"
+#include "slipstream/trainer/tasks/idx_internal.h"
+#include "slipstream/trainer/tasks/image_task_internal.h"
+#include "slipstream/trainer/tasks/mini_batches_internal.h"
+#include "slipstream/trainer/tasks/model_internal.h"
+#include "slipstream/trainer/tasks/partition_internal.h"
+#include "slipstream/trainer/tasks/process_cache_internal.h"
+
+namespace slip {
+namespace {
+
+constexpr std::size_t test_batch = 256;
+
+/// Pixels as the models see them: mean 0 and variance 1 over the training set.
+struct Scaling {
+  float factor = 1;
+  float offset = 0;
+};
+
+Scaling scaling_of(const ImageSet& set) {
+  std::uint64_t sum = 0, squares = 0;
+  for (const std::uint64_t pixel : set.pixels) {
+    sum += pixel;
+    squares += pixel * pixel;
+  }
+  const auto n = static_cast<double>(set.pixels.size());
+  const double mean = static_cast<double>(sum) / n;
+  const double variance = static_cast<double>(squares) / n - mean * mean;
+  const double factor = variance > 0 ? 1 / std::sqrt(variance) : 1;
+  return {static_cast<float>(factor), static_cast<float>(-mean * factor)};
+}
+
+/// What all workers of a process hold once.
+struct Problem {
+  ImageData images;
+  Scaling scaling;
+};
+
+ProcessCache<Problem> problems;
+ProcessCache<Shares> partitions;
+
+class ImageTask : public Task {
+ public:
+  ImageTask(std::unique_ptr<Model> model, std::shared_ptr<const Problem> problem,
+            MiniBatches batches, std::uint64_t seed)
+      : model_(std::move(model)),
+        problem_(std::move(problem)),
+        batches_(std::move(batches)),
+        seed_(seed) {}
+
+  std::size_t parameter_count() const override { return model_->parameter_count(); }
+
+  void initialise(VectorView parameters) override {
+    model_->initialise(parameters.as<float>(), seed_);
+  }
+
+  double gradient(ConstVectorView parameters, Iteration iteration, VectorView gradient) override {
+    begin_batch();
+    for (const std::uint32_t sample : batches_.at(iteration)) add(problem_->images.train, sample);
+    return model_->gradient(parameters.as<float>(), batch(), gradient.as<float>());
+  }
+
+  Evaluation evaluate(ConstVectorView parameters) override {
+    const ImageSet& test = problem_->images.test;
+    Score total;
+    for (std::size_t first = 0; first < test.size(); first += test_batch) {
+      begin_batch();
+      const std::size_t end = std::min(first + test_batch, test.size());
+      for (std::size_t i = first; i < end; ++i) add(test, i);
+      const Score score = model_->score(parameters.as<float>(), batch());
+      total.loss += score.loss;
+      total.correct += score.correct;
+    }
+    const auto n = static_cast<double>(test.size());
+    return {.loss = total.loss / n, .accuracy = static_cast<double>(total.correct) / n};
+  }
+
+  double iterations_per_epoch() const override { return batches_.iterations_per_epoch(); }
+  double default_learning_rate() const override { return model_->default_learning_rate(); }
+
+ private:
+  void begin_batch() {
+    pixels_.clear();
+    labels_.clear();
+  }
+
+  void add(const ImageSet& set, std::size_t sample) {
+    const auto [factor, offset] = problem_->scaling;
+    const auto image = std::span(set.pixels).subspan(sample * image_pixels, image_pixels);
+    const std::size_t before = pixels_.size();
+    pixels_.resize(before + image_pixels);
+    for (std::size_t i = 0; i < image_pixels; ++i) {
+      pixels_[before + i] = static_cast<float>(image[i]) * factor + offset;
+    }
+    labels_.push_back(set.labels[sample]);
+  }
+
+  ImageBatch batch() const { return {pixels_, labels_}; }
+
+  std::unique_ptr<Model> model_;
+  std::shared_ptr<const Problem> problem_;
+  MiniBatches batches_;
+  std::uint64_t seed_;
+  std::vector<float> pixels_;  // the batch being assembled
+  std::vector<std::int64_t> labels_;
+};
+
+}  // namespace
+
+std::unique_ptr<Task> make_image_task(const TaskOptions& options) {
+  constexpr std::string_view mnist = "mnist:";
+  const bool digits = options.task == "digits";
+  if (!digits && !options.task.starts_with(mnist)) return nullptr;
+
+  std::unique_ptr<Model> model = make_model(options.model);
+  // One set of digits for all seeds, as with files: a seed changes the run and not the data.
+  const auto problem = problems.get(options.task, [&] {
+    ImageData images = digits ? make_digits() : read_mnist(options.task.substr(mnist.size()));
+    const Scaling scaling = scaling_of(images.train);
+    return Problem{std::move(images), scaling};
+  });
+  const auto shares = partitions.get(
+      fmt::format("{} {} {} {} {}", options.partition, options.workers, options.batch, options.seed,
+                  options.task),
+      [&] {
+        return partition(problem->images.train.labels, options.partition, options.workers,
+                         static_cast<std::size_t>(options.batch), options.seed);
+      });
+  return std::make_unique<ImageTask>(std::move(model), problem,
+                                     MiniBatches((*shares)[static_cast<std::size_t>(options.rank)],
+                                                 options.batch, options.seed, options.rank),
+                                     options.seed);
+}
+
+}  // namespace slip

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "slipstream/base/word.h"
+
+namespace slip {
+
+/// Which samples a worker's mini-batch holds: its share is shuffled anew for every pass, the passes
+/// are strung together, and iteration k takes the k-th `batch` of them. So a mini-batch is a pure
+/// function of (seed, rank, iteration), whatever iterations were asked for before, and a share
+/// smaller than a batch works. Belongs to one thread.
+class MiniBatches {
+ public:
+  /// `share` is not empty; `batch` is 1 .. largest_batch.
+  MiniBatches(std::vector<std::uint32_t> share, int batch, std::uint64_t seed, int rank);
+
+  /// Valid until the next call.
+  std::span<const std::uint32_t> at(Iteration iteration);
+
+  double iterations_per_epoch() const;
+
+ private:
+  void enter(std::uint64_t epoch);
+
+  std::vector<std::uint32_t> share_;
+  std::uint64_t seed_;
+  std::uint64_t rank_;
+  std::uint64_t epoch_ = 0;
+  std::vector<std::uint32_t> order_;  // the share as shuffled for `epoch_`
+  std::vector<std::uint32_t> batch_;
+};
+
+constexpr int largest_batch = 1 << 16;  // times the largest iteration it still fits 64 bits
+
+}  // namespace slip

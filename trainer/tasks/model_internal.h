@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+namespace slip {
+
+/// Images as a model takes them: `labels.size()` x 28 x 28 normalised pixels, labels 0..9.
+struct ImageBatch {
+  std::span<const float> pixels;
+  std::span<const std::int64_t> labels;
+};
+
+struct Score {
+  double loss = 0;  // cross-entropy, summed over the batch
+  std::size_t correct = 0;
+};
+
+/// A classifier whose parameters live in the caller's flat vector. Belongs to one thread.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  virtual std::size_t parameter_count() const = 0;
+
+  /// A pure function of the seed: weights uniform in +-sqrt(3 / inputs), so that each layer's
+  /// outputs keep the variance of its inputs; biases zero.
+  virtual void initialise(std::span<float> parameters, std::uint64_t seed) const = 0;
+
+  /// Writes the gradient of the batch's mean cross-entropy, and returns that mean. Cheapest when
+  /// `parameters` and `gradient` stay where they were in the call before.
+  virtual double gradient(std::span<const float> parameters, const ImageBatch& batch,
+                          std::span<float> gradient) = 0;
+
+  /// The loss and the hits of `batch`.
+  virtual Score score(std::span<const float> parameters, const ImageBatch& batch) = 0;
+
+  /// For plain SGD on mini-batches of 32 from 8 or so workers.
+  virtual double default_learning_rate() const = 0;
+};
+
+/// softmax (784-10), mlp (784-128-10, ReLU) or lenet (LeNet-5: two 5x5 convolutions with 6 and 16
+/// maps, each ReLU and 2x2 max-pooling, then 400-120-84-10).
+/// Throws Error: invalid_argument for an unknown name, not_supported where built without LibTorch.
+std::unique_ptr<Model> make_model(std::string_view name);
+
+/// Whether models can be made: the module libslip_models.so, which alone is linked to LibTorch, was
+/// built and loads. The first call loads it (half a second).
+bool have_models();
+
+/// What the module exports: a new model of one of the names above.
+using MakeTorchModel = Model*(std::string_view name);
+constexpr const char* make_torch_model_symbol = "slip_make_torch_model";
+
+}  // namespace slip

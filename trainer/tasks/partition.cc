@@ -1,0 +1,159 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "slipstream/base/error.h"
+#include "slipstream/base/random.h"
+#include "slipstream/trainer/tasks/images_internal.h"
+#include "slipstream/trainer/tasks/partition_internal.h"
+#include "slipstream/trainer/tasks/settings_internal.h"
+
+namespace slip {
+namespace {
+
+using Indices = std::vector<std::uint32_t>;
+
+constexpr std::uint64_t partition_stream = 1;  // these draws are not the model's, which has `seed`
+
+Indices shuffled(std::size_t count, Random& random) {
+  Indices indices(count);
+  std::iota(indices.begin(), indices.end(), 0u);
+  shuffle(indices, random);
+  return indices;
+}
+
+/// Where piece `i` of `pieces` nearly equal ones begins among `count`.
+std::size_t cut(std::size_t count, std::size_t i, std::size_t pieces) { return count * i / pieces; }
+
+Shares deal_iid(std::size_t count, std::size_t workers, Random& random) {
+  const Indices all = shuffled(count, random);
+  Shares shares;
+  for (std::size_t w = 0; w < workers; ++w) {
+    shares.emplace_back(all.begin() + static_cast<std::ptrdiff_t>(cut(count, w, workers)),
+                        all.begin() + static_cast<std::ptrdiff_t>(cut(count, w + 1, workers)));
+  }
+  return shares;
+}
+
+Shares deal_shards(std::span<const std::uint8_t> labels, std::size_t workers,
+                   std::size_t per_worker, Random& random) {
+  Indices all = shuffled(labels.size(), random);
+  std::ranges::stable_sort(all, {}, [&](std::uint32_t i) { return labels[i]; });
+  const std::size_t pieces = workers * per_worker;
+  const Indices order = shuffled(pieces, random);
+  Shares shares(workers);
+  for (std::size_t i = 0; i < pieces; ++i) {
+    Indices& share = shares[i / per_worker];
+    const std::size_t piece = order[i];
+    share.insert(share.end(),
+                 all.begin() + static_cast<std::ptrdiff_t>(cut(all.size(), piece, pieces)),
+                 all.begin() + static_cast<std::ptrdiff_t>(cut(all.size(), piece + 1, pieces)));
+  }
+  return shares;
+}
+
+/// The logarithm of a Gamma(alpha, 1) draw (Marsaglia and Tsang 2000; below 1 by their boost). In
+/// logarithms because a small alpha underflows.
+double log_gamma_draw(double alpha, Random& random) {
+  if (alpha < 1) {
+    const double boost = std::log(1 - random.uniform()) / alpha;
+    return log_gamma_draw(alpha + 1, random) + boost;
+  }
+  const double d = alpha - 1.0 / 3, c = 1 / std::sqrt(9 * d);
+  for (;;) {
+    const double x = random.normal();
+    const double root = 1 + c * x;
+    if (root <= 0) continue;
+    const double v = root * root * root;
+    if (std::log(1 - random.uniform()) < 0.5 * x * x + d - d * v + d * std::log(v)) {
+      return std::log(d) + std::log(v);
+    }
+  }
+}
+
+std::vector<double> dirichlet_draw(double alpha, std::size_t n, Random& random) {
+  std::vector<double> p(n);
+  for (double& value : p) value = log_gamma_draw(alpha, random);
+  const double largest = std::ranges::max(p);
+  double sum = 0;
+  for (double& value : p) sum += value = std::exp(value - largest);
+  for (double& value : p) value /= sum;
+  return p;
+}
+
+/// Fills shares below `minimum` one sample at a time from whichever is largest then.
+void fill_up(Shares& shares, std::size_t minimum) {
+  for (Indices& share : shares) {
+    while (share.size() < minimum) {
+      Indices& largest = *std::ranges::max_element(shares, {}, &Indices::size);
+      share.push_back(largest.back());
+      largest.pop_back();
+    }
+  }
+}
+
+Shares deal_dirichlet(std::span<const std::uint8_t> labels, std::size_t workers, double alpha,
+                      std::size_t minimum, Random& random) {
+  std::vector<Indices> classes(image_classes);
+  for (const std::uint32_t i : shuffled(labels.size(), random)) classes[labels[i]].push_back(i);
+  Shares shares(workers);
+  for (const Indices& members : classes) {
+    const std::vector<double> p = dirichlet_draw(alpha, workers, random);
+    const auto size = static_cast<double>(members.size());
+    double sum = 0;
+    std::size_t begin = 0;
+    for (std::size_t w = 0; w < workers; ++w) {
+      sum += p[w];
+      const std::size_t end =
+          w + 1 == workers ? members.size() : static_cast<std::size_t>(std::min(size, sum * size));
+      for (; begin < end; ++begin) shares[w].push_back(members[begin]);
+    }
+  }
+  // Shuffled so that what is moved is of mixed classes.
+  for (Indices& share : shares) shuffle(share, random);
+  fill_up(shares, std::min(minimum, labels.size() / workers));
+  return shares;
+}
+
+[[noreturn]] void refuse_count(std::size_t samples, std::string_view name, std::size_t needed) {
+  throw Error(Code::invalid_argument,
+              fmt::format("--partition {} needs at least {} samples, one for each piece; the data "
+                          "have {}: use fewer workers",
+                          name, needed, samples));
+}
+
+}  // namespace
+
+Shares partition(std::span<const std::uint8_t> labels, std::string_view name, int workers,
+                 std::size_t minimum, std::uint64_t seed) {
+  const auto n = static_cast<std::size_t>(workers);
+  const std::size_t equals = name.find('=');
+  const std::string_view kind = name.substr(0, equals);
+  const std::string_view value = equals == name.npos ? "" : name.substr(equals + 1);
+  Random random(key({seed, partition_stream}));
+
+  if (name == "iid") {
+    if (labels.size() < n) refuse_count(labels.size(), name, n);
+    return deal_iid(labels.size(), n, random);
+  }
+  if (kind == "dirichlet" && equals != name.npos) {
+    const double alpha = parse_setting("--partition", value, {"dirichlet", 1, 1e-3, 1e6});
+    if (labels.size() < n) refuse_count(labels.size(), name, n);
+    return deal_dirichlet(labels, n, alpha, minimum, random);
+  }
+  if (kind == "shards" && equals != name.npos) {
+    const double shards = parse_setting("--partition", value, {"shards", 1, 1, 1e6, true});
+    const auto pieces = static_cast<std::size_t>(shards) * n;
+    if (labels.size() < pieces) refuse_count(labels.size(), name, pieces);
+    return deal_shards(labels, n, static_cast<std::size_t>(shards), random);
+  }
+  throw Error(
+      Code::invalid_argument,
+      fmt::format("--partition: '{}' is unknown; allowed are iid, dirichlet=ALPHA, shards=N",
+                  name));
+}
+
+}  // namespace slip

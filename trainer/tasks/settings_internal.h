@@ -1,0 +1,23 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace slip {
+
+/// One number that a task or partition takes: its default, its range, and where it goes.
+struct Setting {
+  std::string_view key;
+  double value;  // the default; replaced by what the user wrote
+  double low, high;
+  bool whole = false;
+};
+
+/// Reads "key=value,key=value" into `settings`; `owner` ("--task quadratic") begins the error line.
+/// Throws Error(invalid_argument) that names the key or value and what is allowed.
+void parse_settings(std::string_view owner, std::string_view text, std::span<Setting> settings);
+
+/// `text` as the value of `setting`; the same errors.
+double parse_setting(std::string_view owner, std::string_view text, const Setting& setting);
+
+}  // namespace slip

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "slipstream/base/time.h"
+#include "slipstream/base/word.h"
+
+namespace slip {
+
+enum class SpanKind : std::int32_t { compute, wait, apply, send, evaluate };
+
+constexpr int span_kinds = 5;
+
+std::string_view to_string(SpanKind kind);
+
+/// What one worker did from `begin` to `end`. Plain bytes, so that workers can send theirs to rank
+/// 0.
+struct Span {
+  std::int32_t rank = 0;
+  SpanKind kind = SpanKind::compute;
+  Iteration iteration = 0;
+  Time begin{0};
+  Time end{0};
+};
+
+/// One worker's timeline. Allocates once; `record` neither allocates nor locks, and when it is full
+/// it counts what it leaves out. Belongs to the worker's thread.
+class Timeline {
+ public:
+  explicit Timeline(int rank, std::size_t capacity);
+
+  void record(SpanKind kind, Iteration iteration, Time begin, Time end) {
+    if (spans_.size() == spans_.capacity()) {
+      ++dropped_;
+      return;
+    }
+    spans_.push_back({rank_, kind, iteration, begin, end});
+  }
+
+  std::span<const Span> spans() const { return spans_; }
+  std::uint64_t dropped() const { return dropped_; }
+
+ private:
+  std::int32_t rank_;
+  std::vector<Span> spans_;
+  std::uint64_t dropped_ = 0;
+};
+
+/// The trace event format that chrome://tracing and ui.perfetto.dev read: one process, one track
+/// per worker, times in microseconds of the run's clock. Spans that came from a peer and make no
+/// sense (a kind that is none, an end before its begin) are left out.
+std::string chrome_trace(std::span<const Span> spans, std::string_view process);
+
+/// A span whose fields hold what they may hold.
+bool is_valid(const Span& span);
+
+}  // namespace slip

@@ -1,0 +1,383 @@
+#include "slipstream/trainer/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <span>
+#include <sstream>
+
+#include "slipstream/collectives/all_reduce.h"
+#include "slipstream/collectives/broadcast.h"
+#include "slipstream/runtime/agreed_stop.h"
+#include "slipstream/trainer/checkpoint.h"
+#include "slipstream/trainer/evaluator.h"
+
+namespace slip {
+namespace {
+
+/// A parameter vector of our own, aligned for the kernels.
+class Vector {
+ public:
+  Vector() = default;
+  Vector(std::size_t count, Dtype dtype)
+      : memory_(static_cast<std::byte*>(::operator new(count* size_of(dtype), alignment)),
+                [](std::byte* p) { ::operator delete(p, alignment); }),
+        view_{memory_.get(), count, dtype} {
+    std::memset(memory_.get(), 0, view_.bytes());
+  }
+  VectorView view() const { return view_; }
+
+ private:
+  static constexpr std::align_val_t alignment{64};
+  std::shared_ptr<std::byte> memory_;
+  VectorView view_;
+};
+
+/// This worker's side of every edge, each with its place in the peer's list.
+Neighbourhood neighbourhood_of(const Graph& graph, int rank) {
+  const auto place = [](std::span<const int> list, int rank) {
+    return static_cast<int>(std::lower_bound(list.begin(), list.end(), rank) - list.begin());
+  };
+  Neighbourhood n;
+  for (const int peer : graph.neighbours_in(rank)) {
+    n.in.push_back({peer, place(graph.neighbours_out(peer), rank)});
+  }
+  for (const int peer : graph.neighbours_out(rank)) {
+    n.out.push_back({peer, place(graph.neighbours_in(peer), rank)});
+  }
+  return n;
+}
+
+using Entries = std::vector<std::pair<std::string, std::string>>;
+
+/// Options that must match are compared with rank 0's; a difference is named with both values.
+void agree_on(const World& world, const Entries& mine) {
+  std::string text;
+  for (const auto& [name, value] : mine) text += name + "=" + value + "\n";
+  if (world.rank() == 0) {
+    world.bootstrap().put("trainer/options", text);
+    return;
+  }
+  std::istringstream theirs(world.bootstrap().get("trainer/options", world.options().join_timeout));
+  std::string line;
+  for (const auto& [name, value] : mine) {
+    if (std::getline(theirs, line) && line == name + "=" + value) continue;
+    throw Error(
+        Code::peer_mismatch,
+        fmt::format("the workers disagree: rank {} has {}={}, rank 0 has {}; start all with "
+                    "the same options",
+                    world.rank(), name, value, line.empty() ? "nothing" : line),
+        0);
+  }
+}
+
+}  // namespace
+
+struct Trainer::Impl {
+  Impl(const World& world, std::vector<Parameter> parameters,
+       std::unique_ptr<ProtocolConfig> config, TrainerOptions options);
+
+  void copy_in();
+  void copy_out();
+  void begin();
+  Status advance(Iteration next);
+  Status ended(Status status);
+  Status step(GradientStep& gradient);
+  void linger();
+  Duration since_start() const { return world.now() - start; }
+
+  const World& world;
+  const TrainerOptions options;
+  const std::vector<Parameter> parts;
+  const std::shared_ptr<const Graph> graph;
+  Vector parameters;
+  Vector own_gradient;
+  Vector velocity;
+  Timeline timeline;
+  AgreedStop stop;
+  Run run;
+  std::unique_ptr<Protocol> protocol;
+  std::unique_ptr<Evaluator> evaluator;
+
+  bool begun = false;
+  bool done = false;  // with the last iteration
+  Iteration iterations_done = 0;
+  Time start{0};
+  Time end{0};
+  Time compute_begin{0};
+  Status failure;
+  std::vector<std::vector<double>> recorded;
+};
+
+Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
+                    std::unique_ptr<ProtocolConfig> config, TrainerOptions o)
+    : world(w),
+      options(std::move(o)),
+      parts(std::move(p)),
+      graph(options.shared_graph
+                ? options.shared_graph
+                : std::make_shared<const Graph>(Graph::make(options.graph, w.size()))),
+      parameters([&] {
+        std::size_t count = 0;
+        for (const Parameter& part : parts) {
+          if (part.dtype != parts.front().dtype) {
+            throw Error(Code::invalid_argument, "all parameters of a model have one type");
+          }
+          count += part.count;
+        }
+        return Vector(count, parts.empty() ? Dtype::float32 : parts.front().dtype);
+      }()),
+      velocity(options.momentum != 0 ? parameters.view().count : 0, parameters.view().dtype),
+      timeline(w.rank(), options.timeline_spans),
+      stop(
+          [&]() -> const World& {
+            if (options.iterations == 0) {
+              throw Error(Code::invalid_argument, "a run has at least one iteration");
+            }
+            config->validate(*graph);
+            Entries entries = config->options().entries();
+            entries.insert(
+                entries.begin(),
+                {{"protocol", std::string(config->name())},
+                 {"graph", options.graph},
+                 {"parameters", std::to_string(parameters.view().count)},
+                 {"type", parameters.view().dtype == Dtype::float32 ? "float32" : "float64"},
+                 {"iterations", std::to_string(options.iterations)},
+                 {"evaluate_every", std::to_string(options.evaluate_every)}});
+            agree_on(w, entries);
+            return w;
+          }(),
+          std::min(options.iterations, max_iteration) - 1),
+      run{w,
+          stop,
+          timeline,
+          neighbourhood_of(*graph, w.rank()),
+          graph->mixing_row(w.rank(), graph->resolve(options.weights)),
+          parameters.view(),
+          0},
+      protocol(config->make(run)) {
+  if (protocol->gradient_buffer().data == nullptr) {
+    own_gradient = Vector(parameters.view().count, parameters.view().dtype);
+  }
+  copy_in();
+  if (!options.own_start) broadcast(world, "trainer/start", parameters.view());
+  copy_out();
+  if (options.evaluate_every > 0) {
+    evaluator = std::make_unique<Evaluator>(
+        world,
+        EvaluatorOptions{options.evaluate_every, parameters.view().count, parameters.view().dtype,
+                         options.evaluate, options.target, [this] { stop.request(); }});
+  }
+}
+
+void Trainer::Impl::copy_in() {
+  std::size_t first = 0;
+  for (const Parameter& part : parts) {
+    const VectorView to = parameters.view().slice(first, part.count);
+    if (part.data != nullptr) std::memcpy(to.data, part.data, to.bytes());
+    first += part.count;
+  }
+}
+
+void Trainer::Impl::copy_out() {
+  std::size_t first = 0;
+  for (const Parameter& part : parts) {
+    const VectorView from = parameters.view().slice(first, part.count);
+    if (part.data != nullptr) std::memcpy(part.data, from.data, from.bytes());
+    first += part.count;
+  }
+}
+
+void Trainer::Impl::begin() {
+  begun = true;
+  world.bootstrap().fence(world.options().join_timeout);
+  start = world.now();
+  if (evaluator) evaluator->begin(run.entered);
+  (void)ended(advance(run.entered));
+}
+
+Status Trainer::Impl::ended(Status status) {
+  if (!status) {
+    failure = status;
+    end = world.now();
+  }
+  return status;
+}
+
+/// Enters `next`, or ends if the last iteration is behind.
+Status Trainer::Impl::advance(Iteration next) {
+  if (options.time_limit && since_start() >= *options.time_limit) stop.request();
+  if (Status s = stop.poll(run.entered); !s) return s;
+  const auto known = [&] { return next <= stop.bound() || next > stop.last(); };
+  if (Status s = run.wait(known, "all workers to agree on the last iteration"); !s) return s;
+  if (next > stop.last()) {
+    done = true;
+    end = world.now();
+    if (Status s = protocol->finish(); !s) return s;
+    return stop.finish();
+  }
+  run.entered = next;
+  world.counters().iteration.set(next);
+  if (Status s = protocol->enter(next); !s) return s;
+  if (evaluator) {
+    if (Status s = evaluator->offer(next, parameters.view(), since_start()); !s) return s;
+  }
+  world.set_compute_time(options.heterogeneity.compute_time(world.rank(), next));
+  compute_begin = world.now();
+  return {};
+}
+
+Status Trainer::Impl::step(GradientStep& gradient) {
+  if (!failure.ok()) return failure;
+  if (!begun || done) {
+    return {Code::invalid_argument, "step() belongs inside `while (trainer.running())`"};
+  }
+  const Iteration k = run.entered;
+  timeline.record(SpanKind::compute, k, compute_begin, world.now());
+  gradient.x = parameters.view();
+  Iteration next = k + 1;
+  if (Status s = protocol->step(k, gradient, &next); !s) return ended(s);
+  iterations_done = next;
+  if (options.record_parameters) {
+    std::vector<double> values(parameters.view().count);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = parameters.view().dtype == Dtype::float32
+                      ? static_cast<double>(parameters.view().as<float>()[i])
+                      : parameters.view().as<double>()[i];
+    }
+    recorded.resize(next, values);
+  }
+  copy_out();
+  return ended(advance(next));
+}
+
+/// Stays until all have finished: others may still need this worker's answer about the end.
+void Trainer::Impl::linger() {
+  if (!begun || !failure.ok()) return;
+  ended(run.wait([&] { return stop.all_finished(); }, "the others to finish")).throw_if_failed();
+}
+
+Trainer::Trainer(const World& world, std::vector<Parameter> parameters,
+                 std::unique_ptr<ProtocolConfig> protocol, TrainerOptions options)
+    : impl_(std::make_unique<Impl>(world, std::move(parameters), std::move(protocol),
+                                   std::move(options))) {}
+
+Trainer::~Trainer() {
+  if (!impl_->done || std::uncaught_exceptions() > 0) return;
+  try {
+    impl_->linger();
+  } catch (const Error&) {
+    // A peer was lost after this worker's last iteration: nothing is left to do for it.
+  }
+}
+
+bool Trainer::running() {
+  if (!impl_->begun) impl_->begin();
+  return !impl_->done && impl_->failure.ok();
+}
+
+VectorView Trainer::parameters() const { return impl_->parameters.view(); }
+
+VectorView Trainer::gradient() const {
+  const VectorView registered = impl_->protocol->gradient_buffer();
+  return registered.data != nullptr ? registered : impl_->own_gradient.view();
+}
+
+Status Trainer::step(VectorView gradient) {
+  const VectorView x = parameters();
+  if (gradient.count != x.count || gradient.dtype != x.dtype) {
+    return {Code::invalid_argument,
+            fmt::format("a gradient of {} elements for {} parameters, or of another type",
+                        gradient.count, x.count)};
+  }
+  const TrainerOptions& o = impl_->options;
+  GradientStep step;
+  step.gradient = gradient;
+  step.sgd.learning_rate = o.learning_rate * (o.schedule ? o.schedule(impl_->run.entered) : 1.0);
+  step.sgd.momentum = o.momentum;
+  step.sgd.weight_decay = o.weight_decay;
+  step.sgd.velocity = impl_->velocity.view();
+  return impl_->step(step);
+}
+
+Status Trainer::step(FunctionRef<void(VectorView)> apply) {
+  GradientStep step;
+  step.function = apply;
+  return impl_->step(step);
+}
+
+void Trainer::average() {
+  Impl& impl = *impl_;
+  impl.failure.throw_if_failed();
+  if (!impl.done) {
+    throw Error(Code::invalid_argument, "average() belongs after `while (trainer.running())`");
+  }
+  impl.linger();
+  if (impl.evaluator) impl.evaluator->finish();
+  AllReduce mean(impl.world, "trainer/average", parameters().count, parameters().dtype);
+  mean.mean(parameters()).throw_if_failed();
+  impl.copy_out();
+}
+
+void Trainer::stop() { impl_->stop.request(); }
+
+Iteration Trainer::iteration() const { return impl_->run.entered; }
+Status Trainer::status() const { return impl_->failure; }
+
+void Trainer::save(const std::string& path) const {
+  const auto bytes = [](VectorView v) {
+    const auto* data = static_cast<const std::byte*>(v.data);
+    return std::vector<std::byte>(data, data + v.bytes());
+  };
+  write_checkpoint({parameters().dtype, parameters().count, impl_->iterations_done,
+                    impl_->options.seed, bytes(parameters()), bytes(impl_->velocity.view())},
+                   path);
+}
+
+void Trainer::load(const std::string& path) {
+  Impl& impl = *impl_;
+  if (impl.begun) throw Error(Code::invalid_argument, "load() belongs before running()");
+  const Checkpoint checkpoint = read_checkpoint(path);
+  const VectorView x = parameters();
+  if (checkpoint.count != x.count || checkpoint.dtype != x.dtype) {
+    throw Error(Code::bad_data,
+                fmt::format("{}: holds a model of {} parameters, this one has {} (or their types "
+                            "differ)",
+                            path, checkpoint.count, x.count));
+  }
+  if (checkpoint.iteration >= impl.options.iterations) {
+    throw Error(Code::invalid_argument,
+                fmt::format("{}: has done {} iterations already; give more than that", path,
+                            checkpoint.iteration));
+  }
+  std::memcpy(x.data, checkpoint.parameters.data(), x.bytes());
+  if (!checkpoint.velocity.empty() && impl.options.momentum != 0) {
+    std::memcpy(impl.velocity.view().data, checkpoint.velocity.data(), x.bytes());
+  }
+  impl.run.entered = checkpoint.iteration;
+  impl.iterations_done = checkpoint.iteration;
+  impl.copy_out();
+}
+
+Iteration Trainer::iterations_done() const { return impl_->iterations_done; }
+Duration Trainer::elapsed() const { return impl_->end - impl_->start; }
+const Timeline& Trainer::timeline() const { return impl_->timeline; }
+
+const std::vector<CurvePoint>& Trainer::curve() const {
+  static const std::vector<CurvePoint> none;
+  return impl_->evaluator ? impl_->evaluator->curve() : none;
+}
+
+std::optional<Duration> Trainer::target_reached() const {
+  return impl_->evaluator ? impl_->evaluator->target_reached() : std::nullopt;
+}
+
+const std::vector<std::vector<double>>& Trainer::recorded_parameters() const {
+  return impl_->recorded;
+}
+
+}  // namespace slip

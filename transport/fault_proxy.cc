@@ -1,0 +1,188 @@
+#include "slipstream/transport/fault_proxy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "slipstream/base/random.h"
+
+namespace slip {
+namespace {
+
+class DelayThread final : public Delayer {
+ public:
+  DelayThread() : thread_([this] { run(); }) {}
+  ~DelayThread() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    changed_.notify_one();
+    thread_.join();
+  }
+
+  void after(Duration delay, std::function<void()> action) override {
+    {
+      const std::lock_guard lock(mutex_);
+      actions_.emplace(std::chrono::steady_clock::now() + delay, std::move(action));
+    }
+    changed_.notify_one();
+  }
+
+ private:
+  void run() {
+    std::unique_lock lock(mutex_);
+    while (!stop_ || !actions_.empty()) {
+      if (actions_.empty()) {
+        changed_.wait(lock);
+      } else if (const auto at = actions_.begin()->first;
+                 !stop_ && at > std::chrono::steady_clock::now()) {
+        changed_.wait_until(lock, at);
+      } else {
+        const auto action = std::move(actions_.begin()->second);
+        actions_.erase(actions_.begin());
+        lock.unlock();
+        action();
+        lock.lock();
+      }
+    }
+  }
+
+  std::mutex mutex_;  // guards all below
+  std::condition_variable changed_;
+  bool stop_ = false;
+  std::multimap<std::chrono::steady_clock::time_point, std::function<void()>> actions_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+std::unique_ptr<Delayer> make_delay_thread() { return std::make_unique<DelayThread>(); }
+
+/// Outlives the proxy while delayed actions refer to it.
+struct FaultProxy::State {
+  struct Put {
+    RemoteRegion to;  // the inner transport's
+    std::size_t offset;
+    std::vector<std::byte> payload;
+    std::optional<Signal> signal;
+  };
+  struct Peer {
+    std::uint64_t puts = 0;
+    bool held = false;  // an action that will release `waiting` is under way
+    std::deque<Put> waiting;
+  };
+
+  std::unique_ptr<Transport> inner;
+  FaultPlan plan;
+  std::function<void()> wake;
+  Random random{0};
+  std::mutex mutex;  // guards all below
+  std::map<int, Peer> peers;
+  std::map<const std::byte*, RemoteRegion> regions;  // the inner transport's, by memory
+
+  Status now(const Put& put) {
+    const void* from = put.payload.data();
+    return put.signal ? inner->put_signal(put.to, put.offset, from, put.payload.size(),
+                                          put.signal->offset, put.signal->word)
+                      : inner->put(put.to, put.offset, from, put.payload.size());
+  }
+
+  void release(int peer) {
+    const std::lock_guard lock(mutex);
+    Peer& state = peers[peer];
+    for (const Put& put : std::exchange(state.waiting, {})) {
+      (void)now(put);  // bounds were checked when it was posted
+    }
+    state.held = false;
+    wake();
+  }
+};
+
+FaultProxy::FaultProxy(std::unique_ptr<Transport> inner, const FaultPlan& plan, int rank,
+                       std::unique_ptr<Delayer> delayer, std::function<void()> wake)
+    : state_(std::make_shared<State>()), delayer_(std::move(delayer)) {
+  state_->inner = std::move(inner);
+  state_->plan = plan;
+  state_->wake = std::move(wake);
+  state_->random = Random(key({plan.seed, static_cast<std::uint64_t>(rank)}));
+}
+
+FaultProxy::~FaultProxy() {
+  delayer_.reset();  // a thread runs what is left; virtual time may never come to it
+  std::vector<int> held;
+  {
+    const std::lock_guard lock(state_->mutex);
+    for (const auto& [peer, state] : state_->peers) held.push_back(peer);
+  }
+  for (const int peer : held) state_->release(peer);
+}
+
+std::string_view FaultProxy::name() const { return state_->inner->name(); }
+
+Region FaultProxy::allocate(std::size_t bytes, Bell bell) {
+  return state_->inner->allocate(bytes, bell);
+}
+
+RemoteRegion FaultProxy::attach(int peer, std::string_view key) {
+  RemoteRegion region = state_->inner->attach(peer, key);
+  const std::lock_guard lock(state_->mutex);
+  state_->regions[region.memory.get()] = region;
+  region.wakeup.reset();
+  return region;
+}
+
+Status FaultProxy::put(const RemoteRegion& to, std::size_t offset, const void* from,
+                       std::size_t bytes) {
+  return post(to, offset, from, bytes, std::nullopt);
+}
+
+Status FaultProxy::put_signal(const RemoteRegion& to, std::size_t offset, const void* from,
+                              std::size_t bytes, std::size_t word_offset, Word word) {
+  if (!to.contains(word_offset, sizeof word) || word_offset % sizeof word != 0) {
+    return out_of_bounds(to, word_offset, sizeof word);
+  }
+  return post(to, offset, from, bytes, Signal{word_offset, word});
+}
+
+Status FaultProxy::post(const RemoteRegion& to, std::size_t offset, const void* from,
+                        std::size_t bytes, std::optional<Signal> signal) {
+  if (!to.contains(offset, bytes)) return out_of_bounds(to, offset, bytes);
+  const FaultPlan& plan = state_->plan;
+  const std::lock_guard lock(state_->mutex);
+  State::Peer& peer = state_->peers[to.peer];
+  if (to.peer == plan.cut_peer && ++peer.puts > plan.cut_after) {
+    return {Code::peer_lost, fmt::format("the path to rank {} is cut", to.peer), to.peer};
+  }
+  const auto* source = static_cast<const std::byte*>(from);
+  State::Put put{state_->regions.at(to.memory.get()), offset, {source, source + bytes}, signal};
+  if (bytes > 0 && state_->random.uniform() < plan.corrupt_probability) {
+    put.payload[state_->random.below(bytes)] ^= std::byte{0x40};
+  }
+  if (!peer.held && state_->random.uniform() >= plan.delay_probability) return state_->now(put);
+  peer.waiting.push_back(std::move(put));
+  if (!std::exchange(peer.held, true)) {
+    const Duration delay = from_seconds(state_->random.uniform(0, to_seconds(plan.max_delay)));
+    delayer_->after(delay, [state = state_, to = to.peer] { state->release(to); });
+  }
+  return {};
+}
+
+bool FaultProxy::drained(int peer) {
+  const std::lock_guard lock(state_->mutex);
+  return state_->peers[peer].waiting.empty() && state_->inner->drained(peer);
+}
+
+int FaultProxy::progress_fd() const { return state_->inner->progress_fd(); }
+void FaultProxy::arm() { state_->inner->arm(); }
+void FaultProxy::progress() { state_->inner->progress(); }
+
+}  // namespace slip

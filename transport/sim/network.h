@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "slipstream/base/time.h"
+
+namespace slip::sim {
+
+/// A modelled link: a message of b bytes occupies it for b / bytes_per_second and arrives `latency`
+/// after that. A rate of 0 is unlimited.
+struct Link {
+  double bytes_per_second = 0;
+  Duration latency{0};
+
+  bool instant() const { return bytes_per_second == 0 && latency == Duration::zero(); }
+};
+
+struct NetworkOptions {
+  int workers_per_host = 1;                   // in blocks of consecutive ranks
+  Link link;                                  // between hosts
+  Link inner_link;                            // inside a host
+  std::vector<std::pair<int, double>> slow;   // rank, factor: its messages take that much longer
+};
+
+/// When messages arrive. Between hosts a message is sent and received by the hosts' NICs, each one
+/// message at a time; inside a host a worker sends one message at a time.
+class Network {
+ public:
+  Network(int workers, NetworkOptions options);
+
+  int host_of(int rank) const { return rank / options_.workers_per_host; }
+
+  /// True if nothing takes any time: then a put takes effect at once.
+  bool instant() const { return instant_; }
+
+  /// The arrival of a message handed over now. Messages from one worker to another arrive in the
+  /// order in which they were handed over.
+  Time arrival(Time now, int from, int to, std::size_t bytes);
+
+ private:
+  NetworkOptions options_;
+  bool instant_;
+  std::vector<double> slowness_;     // per rank
+  std::vector<Time> sending_until_;  // per host's NIC
+  std::vector<Time> receiving_until_;
+  std::vector<Time> inner_until_;  // per rank
+};
+
+}  // namespace slip::sim

@@ -1,0 +1,139 @@
+#include "slipstream/transport/sim/sim_transport.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <cstring>
+#include <new>
+#include <string>
+#include <utility>
+
+namespace slip::sim {
+namespace {
+
+void store_word(std::byte* at, Word word) {
+  std::atomic_ref<Word>(*reinterpret_cast<Word*>(at)).store(word, std::memory_order_release);
+}
+
+}  // namespace
+
+Fabric::Fabric(EventQueue& events, Network network, std::function<void(int, Bell)> delivered)
+    : events_(events), network_(std::move(network)), delivered_(std::move(delivered)) {}
+
+Fabric::~Fabric() = default;
+
+Fabric::Flight& Fabric::flight(int from, int to) {
+  return flights_[(static_cast<std::uint64_t>(from) << 32) | static_cast<std::uint32_t>(to)];
+}
+
+Fabric::Message* Fabric::new_message() {
+  if (free_.empty()) {
+    pool_.push_back(std::make_unique<Message>());
+    return pool_.back().get();
+  }
+  Message* message = free_.back();
+  free_.pop_back();
+  return message;
+}
+
+void Fabric::deliver(Message* message) {
+  std::byte* memory = message->memory.get();
+  if (!message->payload.empty()) {
+    std::memcpy(memory + message->offset, message->payload.data(), message->payload.size());
+  }
+  if (message->signals) store_word(memory + message->word_offset, message->word);
+  Flight& under_way = flight(message->from, message->to);
+  --under_way.count;
+  if (message->signals) delivered_(message->to, message->bell);
+  if (under_way.awaited && under_way.count == 0) {
+    under_way.awaited = false;
+    delivered_(message->from, Bell::worker);
+  }
+  message->memory.reset();
+  message->payload.clear();
+  free_.push_back(message);
+}
+
+Region SimTransport::allocate(std::size_t bytes, Bell bell) {
+  constexpr std::align_val_t alignment{64};
+  const std::size_t size = std::max<std::size_t>((bytes + 63) / 64 * 64, 64);
+  std::shared_ptr<std::byte> memory(
+      static_cast<std::byte*>(::operator new(size, alignment)),
+      [](std::byte* p) { ::operator delete(p, std::align_val_t{64}); });
+  std::memset(memory.get(), 0, size);
+  const std::uint64_t id = ++fabric_.last_id_;
+  fabric_.regions_[id] = {rank_, bell, bytes, memory};
+  return {std::move(memory), bytes, std::to_string(id)};
+}
+
+RemoteRegion SimTransport::attach(int peer, std::string_view key) {
+  std::uint64_t id = 0;
+  std::from_chars(key.data(), key.data() + key.size(), id);
+  const auto found = fabric_.regions_.find(id);
+  if (found == fabric_.regions_.end() || found->second.rank != peer) {
+    throw Error(Code::bad_data, fmt::format("rank {} published a damaged region key", peer), peer);
+  }
+  auto memory = found->second.memory.lock();
+  if (!memory) {
+    throw Error(Code::peer_lost, fmt::format("rank {} has freed the region", peer), peer);
+  }
+  return {peer, found->second.bytes, found->second.bell, std::move(memory), nullptr};
+}
+
+Status SimTransport::put(const RemoteRegion& to, std::size_t offset, const void* from,
+                         std::size_t bytes) {
+  return post(to, offset, from, bytes, false, 0, 0);
+}
+
+Status SimTransport::put_signal(const RemoteRegion& to, std::size_t offset, const void* from,
+                                std::size_t bytes, std::size_t word_offset, Word word) {
+  return post(to, offset, from, bytes, true, word_offset, word);
+}
+
+Status SimTransport::post(const RemoteRegion& to, std::size_t offset, const void* from,
+                          std::size_t bytes, bool signals, std::size_t word_offset, Word word) {
+  if (!to.contains(offset, bytes)) return out_of_bounds(to, offset, bytes);
+  if (signals && (!to.contains(word_offset, sizeof word) || word_offset % sizeof word != 0)) {
+    return out_of_bounds(to, word_offset, sizeof word);
+  }
+  ++fabric_.messages_;
+  if (fabric_.network_.instant()) {
+    if (bytes > 0) std::memcpy(to.memory.get() + offset, from, bytes);
+    if (signals) {
+      store_word(to.memory.get() + word_offset, word);
+      fabric_.delivered_(to.peer, to.bell);
+    }
+    return {};
+  }
+  Fabric::Message* message = fabric_.new_message();
+  message->memory = to.memory;
+  message->from = rank_;
+  message->to = to.peer;
+  message->bell = to.bell;
+  message->signals = signals;
+  message->offset = offset;
+  message->word_offset = word_offset;
+  message->word = word;
+  const auto* source = static_cast<const std::byte*>(from);
+  if (bytes > 0) message->payload.assign(source, source + bytes);
+  ++fabric_.flight(rank_, to.peer).count;
+  const std::size_t on_wire = bytes + (signals ? sizeof word : 0);
+  fabric_.events_.schedule(
+      fabric_.network_.arrival(fabric_.events_.now(), rank_, to.peer, on_wire),
+      {[](void* fabric, std::uint64_t argument) {
+         static_cast<Fabric*>(fabric)->deliver(reinterpret_cast<Fabric::Message*>(argument));
+       },
+       &fabric_, reinterpret_cast<std::uint64_t>(message)});
+  return {};
+}
+
+bool SimTransport::drained(int peer) {
+  if (fabric_.network_.instant()) return true;
+  Fabric::Flight& under_way = fabric_.flight(rank_, peer);
+  under_way.awaited = under_way.count > 0;
+  return under_way.count == 0;
+}
+
+}  // namespace slip::sim

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+#include "slipstream/base/error.h"
+#include "slipstream/base/word.h"
+#include "slipstream/transport/region.h"
+
+namespace slip {
+
+/// Moves bytes between workers with one-sided writes. One object per worker.
+///
+/// Order: puts to one peer take effect in posting order, and a word becomes visible only after
+/// every byte put to that peer before it, its own payload included. A word has one writer.
+/// Faults that a backend may show: delay, partition, cut, a dead peer. Never loss, duplication or
+/// reordering.
+/// Threads: the hot-path calls of one object come from one thread at a time per peer; allocate and
+/// attach may be called from any thread.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+
+  virtual std::string_view name() const = 0;
+
+  // ---- Set-up: these throw Error.
+
+  /// New memory that peers may write. It is reserved now, so that it cannot run out later.
+  /// Words put into it wake `bell`.
+  virtual Region allocate(std::size_t bytes, Bell bell = Bell::worker) = 0;
+
+  /// Opens `peer`'s region by its key. Connects to the peer on first use.
+  virtual RemoteRegion attach(int peer, std::string_view key) = 0;
+
+  // ---- Hot path: no allocation, no lock, no log; the one system call allowed wakes a sleeper.
+
+  /// Writes `bytes` from `from` to the peer's region at `offset`.
+  virtual Status put(const RemoteRegion& to, std::size_t offset, const void* from,
+                     std::size_t bytes) = 0;
+
+  /// The same, and then the word at `word_offset` (a multiple of 8) of the same region. With no
+  /// payload (bytes == 0) it is a bare signal.
+  virtual Status put_signal(const RemoteRegion& to, std::size_t offset, const void* from,
+                            std::size_t bytes, std::size_t word_offset, Word word) = 0;
+
+  /// True if the source of a put may be reused as soon as the call returns; else once `drained`.
+  virtual bool copies_at_post() const = 0;
+
+  /// True once every put to `peer` has taken effect there. A condition to wait for; when it turns
+  /// true the caller's doorbell is rung.
+  virtual bool drained(int peer) = 0;
+
+  // ---- Progress: what the process's progress thread drives (see runtime/progress.h).
+
+  /// Readable when there is something to drive; -1: never. Armed by `arm`.
+  virtual int progress_fd() const { return -1; }
+  /// Asks for `progress_fd` to become readable on the next event. The caller must look once more
+  /// at what it serves before it sleeps.
+  virtual void arm() {}
+  /// Drives whatever is pending; withdraws `arm`.
+  virtual void progress() {}
+};
+
+}  // namespace slip
