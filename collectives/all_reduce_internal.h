@@ -19,6 +19,11 @@ constexpr std::size_t round_up(std::size_t n, std::size_t unit) {
   return (n + unit - 1) / unit * unit;
 }
 
+/// A worker has a slot of memory for each of its peers, in order of rank.
+constexpr std::size_t slot(int sender, int receiver) {
+  return static_cast<std::size_t>(sender < receiver ? sender : sender - 1);
+}
+
 /// One way to do it; see AllReduce.
 class Algorithm {
  public:

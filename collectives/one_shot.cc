@@ -17,8 +17,8 @@ class OneShot final : public Algorithm {
   Status mean(VectorView vector, Iteration number) override;
 
  private:
-  std::size_t lane(int sender, std::size_t half) const {
-    return buffer_bytes_ + (static_cast<std::size_t>(sender) * 2 + half) * lane_bytes_;
+  std::size_t lane(int sender, int receiver, std::size_t half) const {
+    return buffer_bytes_ + (slot(sender, receiver) * 2 + half) * lane_bytes_;
   }
   Status send(const RemoteRegion& peer, std::size_t at, VectorView vector, Word word);
 
@@ -52,7 +52,11 @@ OneShot::OneShot(const World& world, std::string_view name, std::size_t count, D
   }
   for (const std::size_t half : {0, 1}) {
     for (int sender = 0; sender < world.size(); ++sender) {
-      inputs_[half].push_back({region_.data() + lane(sender, half), count, dtype});
+      if (sender == world.rank()) {
+        inputs_[half].emplace_back();
+      } else {
+        inputs_[half].push_back({region_.data() + lane(sender, world.rank(), half), count, dtype});
+      }
     }
   }
 }
@@ -68,13 +72,14 @@ Status OneShot::send(const RemoteRegion& peer, std::size_t at, VectorView vector
 }
 
 Status OneShot::mean(VectorView vector, Iteration number) {
+  if (peers_.empty()) return {};  // the mean of one
   const std::size_t half = number % 2;
   const Word word = make_word(world_.incarnation(), number);
   for (const RemoteRegion& peer : peers_) {
-    if (Status s = send(peer, lane(world_.rank(), half), vector, word); !s) return s;
+    if (Status s = send(peer, lane(world_.rank(), peer.peer, half), vector, word); !s) return s;
   }
   for (const RemoteRegion& peer : peers_) {
-    const std::size_t at = lane(peer.peer, half) + word_offset_;
+    const std::size_t at = lane(peer.peer, world_.rank(), half) + word_offset_;
     const auto arrived = [&] { return iteration_of(region_.word(at)) == number; };
     if (Status s = await(peer.peer, arrived); !s) return s;
     if (Status s = await_local_completion(peer); !s) return s;
@@ -88,7 +93,7 @@ Status OneShot::mean(VectorView vector, Iteration number) {
 }  // namespace
 
 std::size_t one_shot_memory(int workers, std::size_t bytes) {
-  return round_up(bytes, line) + static_cast<std::size_t>(workers) * 2 * lane_size(bytes);
+  return round_up(bytes, line) + static_cast<std::size_t>(workers - 1) * 2 * lane_size(bytes);
 }
 
 std::unique_ptr<Algorithm> make_one_shot(const World& world, std::string_view name,

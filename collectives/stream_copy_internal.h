@@ -20,10 +20,10 @@ inline void stream_copy(std::byte* to, const std::byte* from, std::size_t bytes)
     auto* target = reinterpret_cast<__m128i*>(to + at);
     const __m128i a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1);
     const __m128i c = _mm_loadu_si128(source + 2), d = _mm_loadu_si128(source + 3);
-    _mm_store_si128(target, a);
-    _mm_store_si128(target + 1, b);
-    _mm_store_si128(target + 2, c);
-    _mm_store_si128(target + 3, d);
+    _mm_stream_si128(target, a);
+    _mm_stream_si128(target + 1, b);
+    _mm_stream_si128(target + 2, c);
+    _mm_stream_si128(target + 3, d);
   }
   std::memcpy(to + at, from + at, bytes - at);
   _mm_sfence();

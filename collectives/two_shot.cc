@@ -87,11 +87,11 @@ class TwoShot final : public Algorithm {
   Iteration position(std::size_t c) const { return begin_ + c + 1; }
   Word word(std::size_t c) const { return make_word(world_.incarnation(), position(c)); }
   std::size_t bytes(std::size_t elements) const { return elements * size_of(buffer_.dtype); }
-  std::size_t line_of(int sender) const {
-    return buffer_bytes_ + static_cast<std::size_t>(sender) * line;
+  std::size_t line_of(int sender, int receiver) const {
+    return buffer_bytes_ + slot(sender, receiver) * line;
   }
-  std::size_t lane_of(int sender) const {
-    return static_cast<std::size_t>(sender) * (line + bytes(shards_.shard));
+  std::size_t lane_of(int sender, int receiver) const {
+    return slot(sender, receiver) * (line + bytes(shards_.shard));
   }
 
   const std::size_t buffer_bytes_;
@@ -110,10 +110,10 @@ constexpr std::size_t contributed_offset = 0;  // in a sender's line
 constexpr std::size_t reduced_offset = sizeof(Word);
 
 std::size_t region_size(int workers, std::size_t bytes) {
-  return round_up(bytes, line) + static_cast<std::size_t>(workers) * line;
+  return round_up(bytes, line) + static_cast<std::size_t>(workers - 1) * line;
 }
 std::size_t lanes_size(int workers, std::size_t bytes) {
-  return static_cast<std::size_t>(workers) * (line + Shards::shard_bytes(workers, bytes));
+  return static_cast<std::size_t>(workers - 1) * (line + Shards::shard_bytes(workers, bytes));
 }
 
 TwoShot::TwoShot(const World& world, std::string_view name, std::size_t count, Dtype dtype)
@@ -132,8 +132,8 @@ TwoShot::TwoShot(const World& world, std::string_view name, std::size_t count, D
                       .lanes = {},
                       .input = nullptr,
                       .words = region_,
-                      .contributed = line_of(peer) + contributed_offset,
-                      .reduced = line_of(peer) + reduced_offset});
+                      .contributed = line_of(peer, world.rank()) + contributed_offset,
+                      .reduced = line_of(peer, world.rank()) + reduced_offset});
     peers_.back().input = peers_.back().region.memory.get() + bytes(own_.begin);
   }
   if (!std::all_of(peers_.begin(), peers_.end(), [](auto& p) { return p.region.mapped(); })) {
@@ -147,18 +147,18 @@ void TwoShot::open_lanes(std::string_view name) {
   for (Peer& peer : peers_) {
     if (peer.region.mapped()) continue;
     peer.lanes = attach(peer.rank(), name, lanes_.bytes());
-    peer.input = lanes_.data() + lane_of(peer.rank()) + line;
+    peer.input = lanes_.data() + lane_of(peer.rank(), world_.rank()) + line;
     peer.words = lanes_;
-    peer.contributed = lane_of(peer.rank()) + contributed_offset;
+    peer.contributed = lane_of(peer.rank(), world_.rank()) + contributed_offset;
   }
 }
 
 Status TwoShot::contribute(VectorView vector, std::size_t c) {
-  const std::size_t own_lane = lane_of(world_.rank());
   for (const Peer& peer : peers_) {
     const Range chunk = shards_.of(peer.rank(), c);
     const VectorView part = vector.slice(chunk.begin, chunk.size());
     if (!peer.region.mapped()) {
+      const std::size_t own_lane = lane_of(world_.rank(), peer.rank());
       const std::size_t in_shard = bytes(chunk.begin - shards_.of(peer.rank()).begin);
       if (Status s =
               world_.transport().put_signal(peer.lanes, own_lane + line + in_shard, part.data,
@@ -168,7 +168,7 @@ Status TwoShot::contribute(VectorView vector, std::size_t c) {
       }
       continue;
     }
-    const std::size_t own_word = line_of(world_.rank()) + contributed_offset;
+    const std::size_t own_word = line_of(world_.rank(), peer.rank()) + contributed_offset;
     if (!in_place(vector)) {
       stream_copy(region_.data() + bytes(chunk.begin), static_cast<const std::byte*>(part.data),
                   part.bytes());
@@ -193,8 +193,8 @@ Status TwoShot::reduce(VectorView vector, std::size_t c) {
     reduce_block(vector, {begin, std::min(begin + block, chunk.end)});
   }
   const VectorView mean = vector.slice(chunk.begin, chunk.size());
-  const std::size_t own_word = line_of(world_.rank()) + reduced_offset;
   for (const Peer& peer : peers_) {
+    const std::size_t own_word = line_of(world_.rank(), peer.rank()) + reduced_offset;
     if (peer.region.mapped()) {
       peer.region.signal_mapped(own_word, word(c));
     } else if (Status s = world_.transport().put_signal(peer.region, bytes(chunk.begin), mean.data,

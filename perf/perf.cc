@@ -21,7 +21,8 @@
 namespace slip::perf {
 namespace {
 
-constexpr std::array all_tests = {&put_test, &ring_test, &token_test, &update_test, &kernel_test};
+constexpr std::array all_tests = {&put_test,    &ring_test,   &token_test,
+                                  &update_test, &kernel_test, &all_reduce_test};
 
 /// So that the samples of `seconds` fit into memory.
 constexpr double most_iterations = 1e7;
@@ -56,8 +57,11 @@ void validate(const Test& test, const PerfOptions& options) {
   if (!test.simulated && options.transport == "sim") {
     refuse(fmt::format("--transport is sim; allowed for {} are shm, threads", test.name));
   }
-  if (options.buffers == "user") {
+  if (options.buffers == "user" && &test != &all_reduce_test) {
     refuse(fmt::format("--buffers is user; {} allows registered", test.name));
+  }
+  if (&test == &token_test && !(options.begin.empty() && options.end.empty())) {
+    refuse("-b or -e is given; a token is one word, 8 bytes");
   }
   if (!options.link.empty() && options.transport != "sim") {
     refuse(fmt::format("--link is for --transport sim, not {}", options.transport));

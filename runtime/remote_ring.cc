@@ -20,9 +20,9 @@ std::string head_name(std::string_view name, int receiver) {
 
 std::size_t checked(std::size_t capacity) {
   if (capacity < 64 || capacity > (std::size_t{1} << 30) || !std::has_single_bit(capacity)) {
-    throw Error(Code::invalid_argument,
-                fmt::format("a ring's capacity is a power of two from 64 to 2^30, not {}",
-                            capacity));
+    throw Error(
+        Code::invalid_argument,
+        fmt::format("a ring's capacity is a power of two from 64 to 2^30, not {}", capacity));
   }
   return capacity;
 }
@@ -71,9 +71,9 @@ Status RingSender::commit_in_parts() {
     const std::size_t offset = record_ & (capacity_ - 1);
     const std::size_t size = record_bytes(claimed_);
     std::memset(staging_.get() + size - word_bytes, 0, word_bytes);
-    if (Status status = world_->transport().put_signal(
-            ring_, offset + word_bytes, staging_.get(), size, offset,
-            next_word(static_cast<std::uint32_t>(claimed_)));
+    if (Status status =
+            world_->transport().put_signal(ring_, offset + word_bytes, staging_.get(), size, offset,
+                                           next_word(static_cast<std::uint32_t>(claimed_)));
         !status) {
       return status;
     }

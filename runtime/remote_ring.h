@@ -13,8 +13,8 @@
 namespace slip {
 
 /// A ring of variable-length messages from one worker to one other, over one-sided writes: control
-/// messages, requests, stop. The records lie in the receiver's memory; the receiver returns how many
-/// bytes it has ever consumed to a word at the sender, which is the only flow control.
+/// messages, requests, stop. The records lie in the receiver's memory; the receiver returns how
+/// many bytes it has ever consumed to a word at the sender, which is the only flow control.
 ///
 /// A record is its word, the message padded to 8 bytes, and behind it the word of the next record,
 /// which is zero until that one is published: the sender clears it before it publishes this one, so
@@ -89,9 +89,7 @@ class RingSender {
     if (staging_ != nullptr) return staging_.get();
     return ring_.memory.get() + (record_ & (capacity_ - 1)) + ring_layout::word_bytes;
   }
-  bool has_room(std::uint64_t end) {
-    return end - known_head_ <= capacity_ || has_room_now(end);
-  }
+  bool has_room(std::uint64_t end) { return end - known_head_ <= capacity_ || has_room_now(end); }
   bool has_room_now(std::uint64_t end);
   Status wait_for_room(std::size_t bytes, Time deadline, std::byte** room);
 
@@ -152,8 +150,8 @@ class RingReceiver {
         const std::size_t size = ring_layout::record_bytes(length);
         if (size + ring_layout::word_bytes > room) [[unlikely]]
           return damaged(length);
-        handler(std::span<const std::byte>(ring_.data() + offset() + ring_layout::word_bytes,
-                                           length));
+        handler(
+            std::span<const std::byte>(ring_.data() + offset() + ring_layout::word_bytes, length));
         ++*count;
         head_position_ += size;
       }

@@ -23,10 +23,10 @@ step() {
   return $status
 }
 
-# The same for what nothing can go on without: on failure it shows the end of the log.
+# The same for what nothing can go on without: on failure it shows the first error of the log.
 must() {
   step "$@" && return
-  tail -n 40 "$2" >&2
+  { grep -A 40 -m 1 -E '^(FAILED: |CMake Error)' "$2" || tail -n 40 "$2"; } >&2
   return 1
 }
 

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -221,6 +222,11 @@ TEST(TrainOptions, ValidateRefusesCombinationsAndFormsWithTheOptionsName) {
   EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "accuracy=x"; }), HasSubstr("--target"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.slow = {"rank=1,x=2"}; }), HasSubstr("--compute"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.link = "rate=fast"; }), HasSubstr("--link"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.link = "rate=1mbit"; }), HasSubstr("--transport sim"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.transport = "sim", c.seconds = 1; }),
+              HasSubstr("--compute"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.drop = "p=0.1"; }), HasSubstr("tolerates loss"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.rank = 1; }), HasSubstr("--rendezvous"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.slow_link = {"rank=99,x=2"}; }),
               HasSubstr("--slow-link"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.workers = 2, c.hosts = 3; }),
@@ -270,13 +276,130 @@ TEST(Program, VersionAndHelpSucceed) {
 TEST(Program, BadUsageIsOneLineAndExitsWithTwo) {
   for (const char* arguments :
        {"", "trian", "train --worker 3", "train --workers 0", "train --transport ucx",
-        "train --protocol hopp", "train --set max_gpa=3", "train --graph nosuch", "compare",
+        "train --protocol hopp", "train --set max_gpa=3", "train --graph nosuch",
+        "train --report /nowhere/r.json", "train --task targets --resume /nowhere/state", "compare",
         "run -n 2", "run -n 0 -- true", "perf", "perf nosuch", "info --what"}) {
     const Outcome outcome = slip(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << arguments << ": " << outcome.output;
     EXPECT_EQ(std::count(outcome.output.begin(), outcome.output.end(), '\n'), 1) << outcome.output;
     EXPECT_THAT(outcome.output, AllOf(HasSubstr("slip"), HasSubstr("--help)"))) << arguments;
   }
+}
+
+std::string read(const std::string& path) {
+  std::ostringstream content;
+  content << std::ifstream(path).rdbuf();
+  return content.str();
+}
+
+class ProgramWithFiles : public testing::Test {
+ protected:
+  ProgramWithFiles() : folder_(testing::TempDir() + "slip-cli-" + std::to_string(getpid())) {
+    std::filesystem::create_directory(folder_);
+  }
+  ~ProgramWithFiles() override { std::filesystem::remove_all(folder_); }
+
+  std::string file(const std::string& name) const { return folder_ + "/" + name; }
+
+ private:
+  std::string folder_;
+};
+
+TEST_F(ProgramWithFiles, OneSeedIsOneReport) {
+  const std::string run =
+      "train --quiet --transport sim --task quadratic:dim=4 --workers 5 --iterations 30 "
+      "--compute 10ms,jitter=0.1 --slow random,x=6,p=1/n --link rate=60mbit,latency=1ms ";
+  for (const char* name : {"a", "b"}) {
+    const Outcome outcome = slip(run + "--report " + file(name));
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
+    EXPECT_EQ(outcome.output, "");
+  }
+  EXPECT_EQ(read(file("a")), read(file("b")));
+  const std::string other = run + "--seed 2 --report " + file("c");
+  ASSERT_EQ(slip(other).exit_code, 0);
+  EXPECT_NE(read(file("a")), read(file("c")));
+}
+
+TEST_F(ProgramWithFiles, TransportsAgreeOnTheParameters) {
+  std::vector<std::string> parameters;
+  for (const char* transport : {"sim", "threads", "shm"}) {
+    const Outcome outcome =
+        slip(std::string("train --quiet --task targets --workers 3 --iterations 5 "
+                         "--record-parameters --transport ") +
+             transport + " --report " + file("report"));
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
+    const std::string report = read(file("report"));
+    const std::size_t at = report.find("\"parameters\"");
+    ASSERT_NE(at, report.npos);
+    parameters.push_back(report.substr(at));
+  }
+  EXPECT_EQ(parameters[0], parameters[1]);
+  EXPECT_EQ(parameters[0], parameters[2]);
+}
+
+TEST_F(ProgramWithFiles, ResumesWhereAnotherRunEnded) {
+  const std::string run = "train --quiet --task quadratic:dim=4 --protocol all_reduce --workers 2 ";
+  ASSERT_EQ(slip(run + "--iterations 10 --save " + file("state")).exit_code, 0);
+  ASSERT_EQ(slip(run + "--iterations 20 --resume " + file("state") + " --save " + file("resumed"))
+                .exit_code,
+            0);
+  ASSERT_EQ(slip(run + "--iterations 20 --save " + file("whole")).exit_code, 0);
+  EXPECT_EQ(read(file("resumed")), read(file("whole")));
+  const Outcome outcome = slip(run + "--iterations 10 --resume " + file("state"));
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.output, HasSubstr("has done 10 iterations"));
+}
+
+TEST_F(ProgramWithFiles, ComparesProtocolsInOneTableAndOnePage) {
+  const Outcome outcome = slip(
+      "compare --protocols all_reduce,hop --task targets --transport sim --workers 4 "
+      "--iterations 20 --compute 10ms --set hop.max_gap=3 --set backup=1 --html " +
+      file("page.html"));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
+  EXPECT_THAT(outcome.output, AllOf(HasSubstr("\nall_reduce "), HasSubstr("\nhop ")));
+  EXPECT_THAT(read(file("page.html")), AllOf(HasSubstr("all_reduce"), HasSubstr("<svg")));
+  EXPECT_THAT(slip("compare --protocols all_reduce --set backup=1").output,
+              HasSubstr("none of all_reduce has this option"));
+}
+
+TEST(Program, DryRunPrintsThePlanAndEnds) {
+  const Outcome outcome =
+      slip("train --dry-run --task targets --workers 6 --graph complete --seconds 1e6");
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.output,
+              AllOf(HasSubstr("6 on shm"), HasSubstr("complete: 30 edges"), HasSubstr("memory")));
+}
+
+TEST(Program, ALauncherGivesTheNumberOfWorkers) {
+  const std::string train = std::string(SLIP_PROGRAM) + " train --task targets --iterations 5 ";
+  const Outcome launched = slip("run -n 3 -- " + train);
+  EXPECT_EQ(launched.exit_code, 0);
+  EXPECT_THAT(launched.output, HasSubstr("[0] hop: 5 iterations of 3 workers"));
+  const Outcome different = slip("run -n 3 -- " + train + "--workers 4");
+  EXPECT_EQ(different.exit_code, 1);
+  EXPECT_THAT(different.output, HasSubstr("--workers is 4, but the launcher has started 3"));
+}
+
+TEST(Program, AFailedWorkerIsReported) {
+  const Outcome outcome = slip("run -n 2 -- sh -c 'exit $SLIP_RANK'");
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.output, HasSubstr("slip run: rank 1 exited with status 1"));
+}
+
+TEST(Program, WarnsOfUnknownVariablesOnce) {
+  ASSERT_EQ(setenv("SLIP_WORKRES", "3", 1), 0);
+  const Outcome outcome = slip("train --quiet --task targets --workers 3 --iterations 5");
+  unsetenv("SLIP_WORKRES");
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.output,
+            "slip: warning: unknown environment variable 'SLIP_WORKRES'; did you mean "
+            "'SLIP_WORKERS'? (ignored)\n");
+}
+
+TEST(Program, InfoNamesTransportsMachineAndPaths) {
+  EXPECT_THAT(slip("info --workers 3").output,
+              AllOf(HasSubstr("shm"), HasSubstr("ucx             absent: not built in"),
+                    HasSubstr("membarrier"), HasSubstr("Paths of 3 local workers")));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "slipstream/base/error.h"
@@ -74,16 +75,33 @@ TEST(TargetsTask, LossIsTheMeanOverWorkers) {
   }
 }
 
+using Floats = std::vector<float>;
+
+Floats start_of_consensus(const std::string& name, int rank, int workers = 4,
+                          std::uint64_t seed = 1) {
+  const auto consensus = task(name, rank, workers, seed);
+  EXPECT_EQ(consensus->dtype(), Dtype::float32);
+  Floats x(consensus->parameter_count(), 99);
+  consensus->initialise(view(std::span(x)));
+  return x;
+}
+
 TEST(ConsensusTask, StartsApartAndHasNoGradient) {
-  const auto a = task("consensus:dim=50", 0), b = task("consensus:dim=50", 1);
-  EXPECT_TRUE(a->own_start());
-  const Vector x = start(*a);
+  const auto consensus = task("consensus:dim=50");
+  EXPECT_TRUE(consensus->own_start());
+  const Floats x = start_of_consensus("consensus:dim=50", 0);
   EXPECT_EQ(x.size(), 50u);
-  EXPECT_EQ(x, start(*task("consensus:dim=50", 0)));
-  EXPECT_NE(x, start(*b));
-  EXPECT_NE(x, start(*task("consensus:dim=50", 0, 4, 2)));
-  EXPECT_EQ(gradient(*a, x), Vector(50, 0.0));
-  EXPECT_NEAR(a->evaluate(read(x)).loss, squared_length(x) / 50, 1e-15);
+  EXPECT_EQ(x, start_of_consensus("consensus:dim=50", 0));
+  EXPECT_NE(x, start_of_consensus("consensus:dim=50", 1));
+  EXPECT_NE(x, start_of_consensus("consensus:dim=50", 0, 4, 2));
+  Floats g(50, 99);
+  EXPECT_EQ(consensus->gradient(view(std::span(std::as_const(x).data(), x.size())), 0,
+                                view(std::span(g))),
+            0);
+  EXPECT_EQ(g, Floats(50, 0));
+  double squares = 0;
+  for (const double value : x) squares += value * value;
+  EXPECT_NEAR(consensus->evaluate(view(std::span(std::as_const(x)))).loss, squares / 50, 1e-12);
 }
 
 class Quadratic : public testing::Test {

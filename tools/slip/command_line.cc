@@ -145,6 +145,7 @@ class Reader {
     try {
       app_.parse(std::move(words));
     } catch (const CLI::CallForHelp&) {
+      if (const Entry* entry = chosen()) request.command = entry->command;
       request.print = help();
       return;
     } catch (const CLI::CallForVersion& version) {

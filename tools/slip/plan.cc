@@ -61,6 +61,14 @@ Iteration iterations_of(const TrainConfig& config, const Task& task) {
   return unbounded ? static_cast<Iteration>(default_iterations) : bound;
 }
 
+void check_resume(const std::string& path, Iteration iterations) {
+  if (path.empty()) return;
+  const Checkpoint start = as_value_of("--resume", [&] { return read_checkpoint(path); });
+  if (start.iteration < iterations) return;
+  fail(fmt::format("--resume {}: has done {} iterations; allowed are --iterations above that", path,
+                   start.iteration));
+}
+
 void measure(const ProtocolConfig& protocol, Plan& plan) {
   for (int rank = 0; rank < plan.graph.size(); ++rank) {
     const std::uint64_t bytes = protocol.memory({plan.graph, rank, plan.parameters, plan.dtype});
@@ -135,8 +143,6 @@ Plan make_plan(TrainConfig config) {
                                      {&config.save, "--save"}}) {
     check_writable(*path, option);
   }
-  if (!config.resume.empty())
-    as_value_of("--resume", [&] { return read_checkpoint(config.resume); });
   const auto protocol = protocol_of(config);
   Graph graph = as_value_of("--graph", [&] { return Graph::make(config.graph, workers); });
   const Weights weights = graph.resolve(
@@ -147,6 +153,7 @@ Plan make_plan(TrainConfig config) {
   if (!config.lr) config.lr = task->default_learning_rate();
 
   const Iteration iterations = iterations_of(config, *task);
+  check_resume(config.resume, iterations);
   if (iterations != max_iteration) config.iterations = static_cast<std::int64_t>(iterations);
 
   Plan plan{.config = config,

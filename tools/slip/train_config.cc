@@ -183,8 +183,9 @@ void validate(const TrainConfig& config) {
 std::vector<std::pair<std::string, std::string>> options_for_report(const Options& options) {
   auto entries = options.entries();
   std::erase_if(entries, [](const auto& entry) {
-    return std::find(not_in_reports.begin(), not_in_reports.end(), entry.first) !=
-           not_in_reports.end();
+    const bool given = !entry.second.empty() && entry.second != "none";
+    return !given || std::find(not_in_reports.begin(), not_in_reports.end(), entry.first) !=
+                         not_in_reports.end();
   });
   return entries;
 }

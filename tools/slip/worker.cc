@@ -77,11 +77,11 @@ void run_loop(const World& world, Task& task, Trainer& trainer, Board& board, Pr
   const Time begin = world.now();
   while (trainer.running()) {
     double loss = 0;
-    board.post(trainer.iteration());
     world.compute([&] {
       loss = task.gradient(trainer.parameters(), trainer.iteration(), trainer.gradient());
     });
     if (Status status = trainer.step(trainer.gradient()); !status) break;
+    board.post(trainer.iterations_done());
     if (view) view->update(trainer.iterations_done(), world.now() - begin, loss, board);
   }
   trainer.status().throw_if_failed();

@@ -1,0 +1,361 @@
+#include "slipstream/collectives/all_reduce.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <span>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "slipstream/base/random.h"
+#include "slipstream/kernels/reference.h"
+#include "slipstream/runtime/launch.h"
+
+namespace slip {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+/// What `rank` brings to its operation number `round`.
+template <class T>
+void fill(std::span<T> vector, int rank, int round) {
+  const std::uint64_t seed =
+      key({static_cast<std::uint64_t>(rank), static_cast<std::uint64_t>(round)});
+  for (std::size_t i = 0; i < vector.size(); ++i) {
+    vector[i] = static_cast<T>(mix(seed ^ i) >> 11) * static_cast<T>(0x1p-53) - static_cast<T>(0.5);
+  }
+}
+
+/// By the specification of the arithmetic, for rounds 0, 1, ...
+template <class T>
+std::vector<std::vector<T>> expected_means(int workers, std::size_t count, int rounds) {
+  std::vector<std::vector<T>> vectors(static_cast<std::size_t>(workers), std::vector<T>(count));
+  const std::vector<double> weights(vectors.size(), 1.0 / workers);
+  std::vector<std::vector<T>> means;
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<ConstVectorView> inputs;
+    for (int rank = 0; rank < workers; ++rank) {
+      auto& vector = vectors[static_cast<std::size_t>(rank)];
+      fill<T>(vector, rank, round);
+      inputs.push_back(view(std::span<const T>(vector)));
+    }
+    means.emplace_back(count);
+    kernels::reference::weighted_average<T>(view(std::span(means.back())), inputs, weights);
+  }
+  return means;
+}
+
+template <class T>
+bool same_bits(std::span<const T> a, std::span<const T> b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
+}
+
+/// What every test runs on: threads that map each other's memory, threads behind a proxy that hides
+/// the mapping, and the simulator.
+enum class Path { mapped, put, delayed, simulated, simulated_links, simulated_delays };
+
+std::string to_string(Path path) {
+  static constexpr const char* names[] = {
+      "mapped", "put", "delayed", "simulated", "simulated_links", "simulated_delays"};
+  return names[static_cast<int>(path)];
+}
+
+LaunchOptions options_of(Path path) {
+  LaunchOptions options;
+  switch (path) {
+    case Path::mapped:
+      break;
+    case Path::put:
+      options.faults = FaultPlan{};
+      break;
+    case Path::delayed:
+      options.faults = FaultPlan{.seed = 7, .delay_probability = 0.1, .max_delay = 200us};
+      break;
+    case Path::simulated:
+      options.kind = LaunchKind::simulated;
+      break;
+    case Path::simulated_links:
+      options.kind = LaunchKind::simulated;
+      options.network.workers_per_host = 2;
+      options.network.link = {1e9, 5us};
+      options.network.inner_link = {1e10, 1us};
+      options.network.slow = {{0, 4.0}};
+      break;
+    case Path::simulated_delays:
+      options.kind = LaunchKind::simulated;
+      options.faults = FaultPlan{.seed = 11, .delay_probability = 0.3, .max_delay = 1ms};
+      break;
+  }
+  return options;
+}
+
+/// Enough for several chunks in every shard.
+template <class T>
+std::size_t large(int workers) {
+  return static_cast<std::size_t>(workers) * (300'000 / sizeof(T)) + 13;
+}
+
+/// How the workers call it.
+enum class Memory { registered, users, mixed };
+
+class AllReduceTest : public testing::TestWithParam<std::tuple<Path, int>> {
+ protected:
+  static int workers() { return std::get<1>(GetParam()); }
+  static void run(const std::function<void(World&)>& work) {
+    launch(workers(), work, options_of(std::get<0>(GetParam())));
+  }
+
+  template <class T>
+  static void expect_means(std::size_t count, int rounds, Memory memory) {
+    const auto expected = expected_means<T>(workers(), count, rounds);
+    run([&](World& world) {
+      AllReduce all_reduce(world, "vector", count, dtype_of<T>());
+      std::vector<T> own(count);
+      for (int round = 0; round < rounds; ++round) {
+        const bool in_place = memory == Memory::registered ||
+                              (memory == Memory::mixed && (round + world.rank()) % 2 == 0);
+        const VectorView vector = in_place ? all_reduce.buffer() : view(std::span(own));
+        fill<T>(vector.as<T>(), world.rank(), round);
+        all_reduce.mean(vector).throw_if_failed();
+        EXPECT_TRUE(same_bits<T>(vector.as<T>(), expected[static_cast<std::size_t>(round)]))
+            << "rank " << world.rank() << ", round " << round << ", " << count << " elements";
+      }
+    });
+  }
+};
+
+TEST_P(AllReduceTest, GivesEveryWorkerTheMeanBitForBit) {
+  for (const Memory memory : {Memory::registered, Memory::users, Memory::mixed}) {
+    for (const std::size_t count :
+         {std::size_t{1}, std::size_t{3}, std::size_t{1000}, large<float>(workers())}) {
+      expect_means<float>(count, 4, memory);
+    }
+  }
+}
+
+TEST_P(AllReduceTest, TakesDoubles) {
+  for (const Memory memory : {Memory::registered, Memory::users}) {
+    for (const std::size_t count : {std::size_t{5}, large<double>(workers())}) {
+      expect_means<double>(count, 2, memory);
+    }
+  }
+}
+
+// Whoever comes back from `mean` writes new data at once: it must not be taken for the old.
+TEST_P(AllReduceTest, KeepsOperationsApartWhenAStragglerReadsLate) {
+  constexpr int rounds = 50;
+  for (const std::size_t count : {std::size_t{6}, std::size_t{9000}}) {
+    const auto expected = expected_means<float>(workers(), count, rounds);
+    run([&](World& world) {
+      AllReduce all_reduce(world, "vector", count, Dtype::float32);
+      const auto vector = all_reduce.buffer().as<float>();
+      for (int round = 0; round < rounds; ++round) {
+        fill<float>(vector, world.rank(), round);
+        const bool slow = round % world.size() == world.rank();
+        world.set_compute_time(slow ? Duration(300us) : Duration::zero());
+        world.compute([] {});
+        all_reduce.mean().throw_if_failed();
+        EXPECT_TRUE(same_bits<float>(vector, expected[static_cast<std::size_t>(round)]))
+            << "rank " << world.rank() << ", round " << round << ", " << count << " elements";
+      }
+    });
+  }
+}
+
+TEST_P(AllReduceTest, OfNothingIsABarrier) {
+  std::atomic<int> arrived = 0;
+  run([&](World& world) {
+    AllReduce all_reduce(world, "barrier", 0, Dtype::float32);
+    for (int round = 1; round <= 5; ++round) {
+      ++arrived;
+      all_reduce.mean().throw_if_failed();
+      EXPECT_GE(arrived, round * world.size());
+    }
+  });
+}
+
+TEST_P(AllReduceTest, SeveralAtOnceDoNotDisturbEachOther) {
+  constexpr int rounds = 5;
+  const auto floats = expected_means<float>(workers(), 10, rounds);
+  const auto doubles = expected_means<double>(workers(), 5000, rounds);
+  run([&](World& world) {
+    AllReduce first(world, "first", 10, Dtype::float32);
+    AllReduce second(world, "second", 5000, Dtype::float64);
+    for (std::size_t round = 0; round < rounds; ++round) {
+      fill<float>(first.buffer().as<float>(), world.rank(), static_cast<int>(round));
+      fill<double>(second.buffer().as<double>(), world.rank(), static_cast<int>(round));
+      first.mean().throw_if_failed();
+      second.mean().throw_if_failed();
+      EXPECT_TRUE(same_bits<float>(first.buffer().as<float>(), floats[round]));
+      EXPECT_TRUE(same_bits<double>(second.buffer().as<double>(), doubles[round]));
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(, AllReduceTest,
+                         testing::Combine(testing::Values(Path::mapped, Path::put, Path::delayed,
+                                                          Path::simulated, Path::simulated_links,
+                                                          Path::simulated_delays),
+                                          testing::Values(1, 2, 3, 5, 8)),
+                         [](const auto& info) {
+                           return to_string(std::get<0>(info.param)) + "_" +
+                                  std::to_string(std::get<1>(info.param)) + "_workers";
+                         });
+
+// ---- Failures, for both algorithms.
+
+class AllReduceFailureTest : public testing::TestWithParam<std::tuple<Path, std::size_t>> {
+ protected:
+  static Path path() { return std::get<0>(GetParam()); }
+  static std::size_t count() { return std::get<1>(GetParam()); }
+};
+
+TEST_P(AllReduceFailureTest, ALostPeerIsAnErrorAtEverybodyThatStays) {
+  LaunchOptions options = options_of(path());
+  options.world.wait_timeout = 500ms;
+  options.faults = FaultPlan{.cut_peer = 2, .cut_after = 7};
+  const std::size_t elements = count();
+  launch(
+      3,
+      [elements](World& world) {
+        AllReduce all_reduce(world, "cut", elements, Dtype::float32);
+        Status status;
+        for (int round = 0; round < 20 && status; ++round) status = all_reduce.mean();
+        ASSERT_FALSE(status);
+        if (world.rank() != 2) {  // which learns of it by a deadline
+          EXPECT_EQ(status.code(), Code::peer_lost) << status.message();
+          EXPECT_EQ(status.peer(), 2);
+        }
+        const Status again = all_reduce.mean();
+        EXPECT_EQ(again.code(), status.code());
+        EXPECT_EQ(again.message(), status.message());
+      },
+      options);
+}
+
+TEST_P(AllReduceFailureTest, AnAbortEndsTheWait) {
+  const std::size_t elements = count();
+  Status seen;
+  try {
+    launch(
+        3,
+        [&](World& world) {
+          AllReduce all_reduce(world, "abort", elements, Dtype::float32);
+          world.bootstrap().fence(10s);
+          if (world.rank() == 1) throw Error(Code::io, "the disk is full");
+          const Status status = all_reduce.mean();
+          if (world.rank() == 0) seen = status;
+        },
+        options_of(path()));
+    FAIL() << "the error of rank 1 was swallowed";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::io);
+  }
+  EXPECT_EQ(seen.code(), Code::aborted);
+  EXPECT_THAT(seen.message(), HasSubstr("the disk is full"));
+}
+
+INSTANTIATE_TEST_SUITE_P(, AllReduceFailureTest,
+                         testing::Combine(testing::Values(Path::put, Path::simulated),
+                                          testing::Values(4, 100'000)),
+                         [](const auto& info) {
+                           return to_string(std::get<0>(info.param)) + "_" +
+                                  std::to_string(std::get<1>(info.param)) + "_elements";
+                         });
+
+TEST(AllReduce, ATimeoutNamesWhoIsMissing) {
+  LaunchOptions options;
+  options.world.wait_timeout = 20ms;
+  for (const std::size_t count : {4, 100'000}) {
+    launch(
+        3,
+        [count](World& world) {
+          AllReduce all_reduce(world, "grad", count, Dtype::float32);
+          world.bootstrap().fence(10s);
+          if (world.rank() == 2) return;
+          const Status status = all_reduce.mean();
+          EXPECT_EQ(status.code(), Code::timeout);
+          EXPECT_EQ(status.peer(), 2);
+          EXPECT_THAT(status.message(), HasSubstr("'grad': nothing has come from rank 2"));
+        },
+        options);
+  }
+}
+
+TEST(AllReduce, RefusesAVectorOfAnotherShape) {
+  launch(2, [](World& world) {
+    AllReduce all_reduce(world, "shape", 4, Dtype::float32);
+    std::vector<float> floats(5);
+    std::vector<double> doubles(4);
+    EXPECT_EQ(all_reduce.mean(view(std::span(floats))).code(), Code::invalid_argument);
+    EXPECT_EQ(all_reduce.mean(view(std::span(doubles))).code(), Code::invalid_argument);
+    floats.assign(4, world.rank() == 0 ? 1.0f : 2.0f);
+    EXPECT_TRUE(all_reduce.mean(view(std::span(floats)).slice(0, 4)));  // it still works
+  });
+}
+
+TEST(AllReduce, RefusesWorkersOfDifferentCounts) {
+  LaunchOptions options;
+  options.kind = LaunchKind::simulated;  // the same worker always notices first
+  constexpr std::size_t counts[] = {10, 100, 10'000, 1'000'000};
+  for (const std::size_t first : counts) {
+    for (const std::size_t second : counts) {
+      if (first == second) continue;
+      try {
+        launch(
+            2,
+            [&](World& world) {
+              AllReduce all_reduce(world, "counts", world.rank() == 0 ? first : second,
+                                   Dtype::float32);
+              all_reduce.mean().throw_if_failed();
+            },
+            options);
+        ADD_FAILURE() << first << " and " << second << " elements went together";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::peer_mismatch);
+        EXPECT_THAT(error.what(), HasSubstr("'counts'"));
+      }
+    }
+  }
+}
+
+TEST(AllReduce, LeadIsOneForWhoeverWaited) {
+  LaunchOptions options;
+  options.kind = LaunchKind::simulated;
+  for (const std::size_t count : {1, 10'000}) {
+    launch(
+        2,
+        [count](World& world) {
+          AllReduce all_reduce(world, "lead", count, Dtype::float32);
+          EXPECT_EQ(all_reduce.max_lead(), 0u);
+          world.set_compute_time(world.rank() == 1 ? 1ms : 0ms);
+          world.compute([] {});
+          all_reduce.mean().throw_if_failed();
+          if (world.rank() == 0) {
+            EXPECT_EQ(all_reduce.max_lead(), 1u);
+          }
+        },
+        options);
+  }
+}
+
+TEST(AllReduce, NeedsNoMoreThanTwoVectorsForLongOnes) {
+  const std::size_t bytes = std::size_t{4} << 20;
+  for (const int workers : {1, 2, 7, 64}) {
+    const std::size_t memory = AllReduce::memory(workers, bytes / 4, Dtype::float32);
+    EXPECT_GE(memory, bytes);
+    EXPECT_LE(memory, 2 * bytes + 256 * static_cast<std::size_t>(workers)) << workers;
+  }
+}
+
+}  // namespace
+}  // namespace slip
