@@ -3,7 +3,6 @@
 #include <vector>
 
 #include "slipstream/collectives/all_reduce_internal.h"
-#include "slipstream/collectives/stream_copy_internal.h"
 #include "slipstream/kernels/kernels.h"
 
 namespace slip::all_reduce {
@@ -13,7 +12,7 @@ namespace {
 // its part readable to that worker), reduce (that worker writes the mean into all buffers) and
 // collect (everybody waits for it). The stages of successive chunks overlap. Two words per sender
 // count the chunks that it has contributed and reduced, over all operations.
-constexpr std::size_t chunk_bytes = std::size_t{128} << 10;
+constexpr std::size_t chunk_bytes = std::size_t{256} << 10;
 // How many chunks a stage is ahead of the next one.
 constexpr std::size_t ahead = 2;
 // A mean is copied to mapped peers while it is in the first-level cache.
@@ -170,8 +169,7 @@ Status TwoShot::contribute(VectorView vector, std::size_t c) {
     }
     const std::size_t own_word = line_of(world_.rank(), peer.rank()) + contributed_offset;
     if (!in_place(vector)) {
-      stream_copy(region_.data() + bytes(chunk.begin), static_cast<const std::byte*>(part.data),
-                  part.bytes());
+      kernels::copy(buffer_.slice(chunk.begin, chunk.size()), part);
       peer.region.signal_mapped(own_word, word(c));
     } else if (c == 0) {  // all of it is there
       peer.region.signal_mapped(own_word, word(shards_.chunks - 1));

@@ -29,6 +29,10 @@ class Bootstrap {
   virtual std::string get(std::string_view name, Duration timeout) = 0;
   /// Returns once every worker has called it as often as this one.
   virtual void fence(Duration timeout) = 0;
+
+  /// This worker gives up: whoever can be told hears why. Its last call; never throws. Workers of
+  /// one process learn it from `launch`.
+  virtual void fail(std::string_view /*reason*/) {}
 };
 
 }  // namespace slip

@@ -1,7 +1,10 @@
 #include "slipstream/runtime/launch.h"
 
+#include <fmt/format.h>
+
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -41,13 +44,13 @@ class Failures {
   explicit Failures(std::vector<std::pair<std::shared_ptr<AbortToken>, Waiter*>> workers)
       : workers_(std::move(workers)) {}
 
-  void report(int rank) {
+  void report(int rank, std::exception_ptr failure) {
     const std::lock_guard lock(mutex_);
     if (first_) return;
-    first_ = std::current_exception();
+    first_ = failure;
     std::string what = "an unknown exception";
     try {
-      throw;
+      std::rethrow_exception(failure);
     } catch (const std::exception& error) {
       what = error.what();
     } catch (...) {
@@ -75,7 +78,7 @@ void run_worker(int rank, std::unique_ptr<World::Parts> parts, Failures& failure
     World world(std::move(parts));
     work(world);
   } catch (...) {
-    failures.report(rank);
+    failures.report(rank, std::current_exception());
   }
 }
 
@@ -113,9 +116,18 @@ void launch_threads(int workers, const std::function<void(World&)>& work,
   Failures failures(std::move(waiters));
   std::vector<std::jthread> threads;
   for (int rank = 0; rank < workers; ++rank) {
-    threads.emplace_back([&, rank] {
-      run_worker(rank, std::move(worlds[static_cast<std::size_t>(rank)]), failures, work);
-    });
+    try {
+      threads.emplace_back([&, rank] {
+        run_worker(rank, std::move(worlds[static_cast<std::size_t>(rank)]), failures, work);
+      });
+    } catch (const std::system_error& error) {
+      const Error failure(Code::out_of_memory,
+                          fmt::format("cannot start worker {} of {} threads ({}); use fewer "
+                                      "workers or raise the limits (ulimit -u, -v)",
+                                      rank, workers, error.what()));
+      failures.report(rank, std::make_exception_ptr(failure));
+      break;
+    }
   }
   threads.clear();  // joins
   failures.rethrow();

@@ -85,7 +85,7 @@ void LocalBootstrap::wait(FunctionRef<bool()> condition, Duration timeout,
                 status.peer());
   }
   throw Error(Code::timeout,
-              fmt::format("rank {}: waited {} s for {}", rank_, to_seconds(timeout), what));
+              fmt::format("rank {}: waited {:g} s for {}", rank_, to_seconds(timeout), what));
 }
 
 }  // namespace slip

@@ -249,6 +249,10 @@ class Run {
     }
     if (culprit_ < 0) return {};
     const Worker& worker = workers_[culprit_];
+    const Status failure = server_.failure();
+    if (failure.code() == Code::aborted && failure.peer() == culprit_) {
+      return {1, culprit_, failure.message()};
+    }
     if (!worker.forced && !worker.end->ok()) {
       return {1, culprit_, fmt::format("rank {} {}", culprit_, worker.end->describe())};
     }

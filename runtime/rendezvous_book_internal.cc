@@ -55,6 +55,7 @@ void RendezvousBook::request(int rank, const Request& request, Time now) {
   Member& member = members_[rank];
   if (member.life != Life::present) throw Error(Code::bad_data, "a request after the goodbye");
   if (request.kind == Kind::goodbye) return goodbye(rank);
+  if (request.kind == Kind::failed) return fail(rank, request.value);
   if (member.wait) throw Error(Code::bad_data, "a second request before the first was answered");
   const Time deadline = request.timeout >= never - now ? never : now + request.timeout;
   switch (request.kind) {
@@ -114,6 +115,11 @@ void RendezvousBook::goodbye(int rank) {
   members_[rank].life = Life::left;
   refuse_fence(Code::bootstrap_failed,
                fmt::format("rank {} said goodbye while others wait for it in a fence", rank));
+}
+
+void RendezvousBook::fail(int rank, std::string_view reason) {
+  const std::string who = fmt::format("rank {}: ", rank);
+  fail(Status(Code::aborted, (reason.starts_with(who) ? "" : who) + printable(reason), rank));
 }
 
 void RendezvousBook::disconnect(int rank, const std::string& why) {

@@ -66,6 +66,7 @@ class RendezvousBook {
   void get(int rank, const rendezvous_wire::Request& request, Time deadline);
   void fence(int rank, const rendezvous_wire::Request& request, Time deadline);
   void goodbye(int rank);
+  void fail(int rank, std::string_view reason);
 
   void answer(int rank, const rendezvous_wire::Answer& answer);
   void refuse(int rank, Code code, const std::string& message);

@@ -153,7 +153,7 @@ class RendezvousServer::Impl {
     const std::lock_guard lock(mutex_);
     if (failure_.ok() && !book_.failure().ok()) {
       failure_ = book_.failure();
-      spdlog::warn("rendezvous {}: {}", name_, failure_.message());
+      spdlog::info("rendezvous {}: {}", name_, failure_.message());  // all are told
     }
     connected_ = book_.connected();
     if (connected_ == 0) changed_.notify_all();
@@ -246,9 +246,10 @@ class RendezvousServer::Impl {
   }
 
   void reject(std::uint64_t id, Connection& connection, const Status& status) {
-    spdlog::warn("rendezvous {}: refused the worker at {}: {}", name_, connection.address,
-                 status.message());
-    const bool lost = status.code() == Code::peer_lost;
+    const bool lost = status.peer() >= 0;
+    spdlog::log(lost ? spdlog::level::info : spdlog::level::warn,
+                "rendezvous {}: refused the worker at {}: {}", name_, connection.address,
+                status.message());
     connection.out += wire::encode_preamble() +
                       wire::encode({lost ? wire::Kind::lost : wire::Kind::refused, {}, status});
     connection.closing = true;

@@ -30,7 +30,8 @@ class RendezvousServer {
   /// `message` at once. Of no effect if the rank has said goodbye.
   void report_lost(int rank, const std::string& message);
 
-  /// Ok, or peer_lost with the first worker that was lost.
+  /// Ok, or the first failure, with the worker that it is of: aborted with its own words if it has
+  /// said why, else peer_lost.
   Status failure() const;
 
   /// Waits until no worker is connected; false if some still are after `timeout`.

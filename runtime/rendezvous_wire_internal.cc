@@ -130,6 +130,9 @@ std::string encode(const Request& request) {
     case Kind::fence:
       append(payload, static_cast<std::int64_t>(request.timeout.count()));
       break;
+    case Kind::failed:
+      payload += request.value;
+      break;
     default:
       break;
   }
@@ -181,6 +184,12 @@ Request decode_request(const Frame& frame) {
       request.timeout = take_timeout(reader);
       return request;
     case Kind::goodbye:
+      return request;
+    case Kind::failed:
+      request.value = reader.take_rest();
+      if (request.value.size() > max_reason_bytes) {
+        malformed(fmt::format("a reason of {} bytes", request.value.size()));
+      }
       return request;
     default:
       malformed(fmt::format("an unknown request {}", static_cast<int>(frame.kind)));

@@ -18,6 +18,7 @@
 //     get     u64 timeout in ns, name            -> done with the value
 //     fence   u64 timeout in ns                  -> done
 //     goodbye                                    -> (no answer)
+//     failed  reason                             -> lost
 //
 //   preamble = "SLIP", u32 version;  frame = u8 kind, u32 length, payload.
 //
@@ -31,12 +32,14 @@ constexpr std::size_t preamble_bytes = 8;
 constexpr std::size_t hello_bytes = preamble_bytes + 12;
 constexpr std::size_t max_name_bytes = 256;
 constexpr std::size_t max_value_bytes = std::size_t{16} << 20;
+constexpr std::size_t max_reason_bytes = 1024;
 
 enum class Kind : std::uint8_t {
   put = 1,
   get = 2,
   fence = 3,
   goodbye = 4,
+  failed = 5,
   done = 16,
   refused = 17,
   lost = 18,
@@ -52,7 +55,7 @@ struct Request {
   Kind kind;
   Duration timeout{0};  // get, fence
   std::string_view name{};
-  std::string_view value{};
+  std::string_view value{};  // put; failed: the reason
 };
 
 struct Answer {

@@ -105,6 +105,18 @@ class TcpBootstrap::Wire {
     if (failure_.ok()) send(wire::encode(wire::Request{Kind::goodbye}), deadline_after(1s));
   }
 
+  void fail(std::string_view reason) {
+    if (!failure_.ok()) return;
+    const Time deadline = deadline_after(server_slack);
+    send(wire::encode({Kind::failed, {}, {}, reason}), deadline);
+    try {
+      receive_frame(deadline);  // the loss that everybody is told of now
+    } catch (const Error&) {
+      // Nobody is there to be told.
+    }
+    failure_ = Status(Code::aborted, std::string(reason), options_.rank);
+  }
+
  private:
   enum class Got { frame, end, nothing };
 
@@ -294,6 +306,10 @@ std::string TcpBootstrap::get(std::string_view name, Duration timeout) {
 
 void TcpBootstrap::fence(Duration timeout) {
   wire_->request({Kind::fence, std::max(timeout, Duration(0))});
+}
+
+void TcpBootstrap::fail(std::string_view reason) {
+  wire_->fail(reason.substr(0, wire::max_reason_bytes));
 }
 
 std::optional<TcpBootstrap::Options> tcp_options_from_environment() {

@@ -58,6 +58,8 @@ class TcpBootstrap final : public Bootstrap {
   void put(std::string_view name, std::string_view value) override;
   std::string get(std::string_view name, Duration timeout) override;
   void fence(Duration timeout) override;
+  /// Returns when the server knows; the first reason is what it tells everybody.
+  void fail(std::string_view reason) override;
 
  private:
   class Wire;

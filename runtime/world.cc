@@ -91,6 +91,12 @@ void World::abort(const Status& reason) const {
   parts_->waiter->wake();
 }
 
+void World::fail(const Status& reason) const {
+  abort(reason);
+  const bool is_consequence = reason.code() == Code::peer_lost || reason.code() == Code::aborted;
+  if (!is_consequence) bootstrap().fail(reason.message());
+}
+
 bool World::aborted() const { return parts_->abort->aborted(); }
 Status World::status() const { return aborted() ? parts_->abort->reason() : Status(); }
 

@@ -79,6 +79,9 @@ class World {
 
   /// Ends every wait of this worker with `reason`. From any thread.
   void abort(const Status& reason) const;
+  /// This worker gives up, and the others and its launcher are told why: they will name this cause
+  /// and not only the loss. If the reason is the loss or failure of a peer, they know it already.
+  void fail(const Status& reason) const;
   bool aborted() const;
   /// ok, or why the world was aborted.
   Status status() const;

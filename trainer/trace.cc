@@ -1,7 +1,11 @@
 #include "slipstream/trainer/trace.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <string>
+
+#include "slipstream/base/error.h"
 
 namespace slip {
 namespace {
@@ -67,6 +71,33 @@ std::string chrome_trace(std::span<const Span> spans, std::string_view process) 
   text +=
       name_event("process_name", 0, process).dump(-1, ' ', false, Json::error_handler_t::replace);
   return text + "\n]}\n";
+}
+
+std::vector<Span> spans_from_chrome_trace(std::string_view json, std::string_view source) {
+  const auto microseconds_of = [](const Json& event, const char* field) {
+    return Duration(std::llround(event.at(field).get<double>() * 1e3));
+  };
+  std::vector<Span> spans;
+  try {
+    const Json trace = Json::parse(json);
+    for (const Json& event : trace.at("traceEvents")) {
+      if (event.at("ph") != "X") continue;
+      Span span;
+      for (std::int32_t kind = 0; kind < span_kinds; ++kind) {
+        if (event.at("name") == to_string(static_cast<SpanKind>(kind))) {
+          span.kind = static_cast<SpanKind>(kind);
+        }
+      }
+      span.rank = event.at("tid").get<std::int32_t>();
+      span.iteration = event.at("args").at("iteration").get<Iteration>();
+      span.begin = microseconds_of(event, "ts");
+      span.end = span.begin + microseconds_of(event, "dur");
+      if (is_valid(span)) spans.push_back(span);
+    }
+  } catch (const Json::exception& error) {
+    throw Error(Code::bad_data, std::string(source) + " is no trace: " + error.what());
+  }
+  return spans;
 }
 
 }  // namespace slip

@@ -33,12 +33,16 @@ class Timeline {
  public:
   explicit Timeline(int rank, std::size_t capacity);
 
+  /// The time on the worker's clock that counts as 0: the workers' clocks began at different
+  /// moments, their runs at one.
+  void start_at(Time origin) { origin_ = origin; }
+
   void record(SpanKind kind, Iteration iteration, Time begin, Time end) {
     if (spans_.size() == spans_.capacity()) {
       ++dropped_;
       return;
     }
-    spans_.push_back({rank_, kind, iteration, begin, end});
+    spans_.push_back({rank_, kind, iteration, begin - origin_, end - origin_});
   }
 
   std::span<const Span> spans() const { return spans_; }
@@ -46,6 +50,7 @@ class Timeline {
 
  private:
   std::int32_t rank_;
+  Time origin_{0};
   std::vector<Span> spans_;
   std::uint64_t dropped_ = 0;
 };
@@ -54,6 +59,10 @@ class Timeline {
 /// per worker, times in microseconds of the run's clock. Spans that came from a peer and make no
 /// sense (a kind that is none, an end before its begin) are left out.
 std::string chrome_trace(std::span<const Span> spans, std::string_view process);
+
+/// The spans of a trace that `chrome_trace` wrote. Throws Error(bad_data), one line that names
+/// `source` (a file); events of other kinds are passed over.
+std::vector<Span> spans_from_chrome_trace(std::string_view json, std::string_view source);
 
 /// A span whose fields hold what they may hold.
 bool is_valid(const Span& span);

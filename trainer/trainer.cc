@@ -196,6 +196,7 @@ void Trainer::Impl::begin() {
   begun = true;
   world.bootstrap().fence(world.options().join_timeout);
   start = world.now();
+  timeline.start_at(start);
   if (evaluator) evaluator->begin(run.entered);
   (void)ended(advance(run.entered));
 }

@@ -199,22 +199,25 @@ TEST_P(RemoteRing, a_claim_is_invisible_until_it_is_committed) {
 }
 
 TEST_P(RemoteRing, an_aborted_claim_leaves_nothing) {
+  static constexpr std::size_t count = 500;
   run_pair(
       256,
       [](Sending& s) {
-        for (std::size_t size = 0; size <= s.ring.max_message(); ++size) {
-          std::byte* room = s.ring.claim(size);
+        for (std::size_t i = 0; i < count; ++i) {
+          const std::size_t size = i % (s.ring.max_message() + 1);
+          std::byte* room = nullptr;
+          expect_ok(s.world.wait_until([&] { return (room = s.ring.claim(size)) != nullptr; },
+                                       s.world.deadline(), "room"));
           ASSERT_NE(room, nullptr);
           std::fill_n(room, size, std::byte{0xff});
           s.ring.abort();
-          s.send(std::to_string(size));
+          s.send(std::to_string(i));
         }
       },
       [](Receiving& r) {
-        const auto messages = r.receive_all(57);
-        for (std::size_t size = 0; size < messages.size(); ++size) {
-          EXPECT_EQ(messages[size], std::to_string(size));
-        }
+        const auto messages = r.receive_all(count);
+        ASSERT_EQ(messages.size(), count);
+        for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(messages[i], std::to_string(i));
       });
 }
 
@@ -227,12 +230,14 @@ TEST_P(RemoteRing, a_dead_producers_claim_leaves_nothing) {
         std::byte* room = ring.claim(20);
         ASSERT_NE(room, nullptr);
         std::fill_n(room, 20, std::byte{0xff});
+        world.bootstrap().fence(60s);
       }
       world.bootstrap().fence(60s);
     } else {
       RingReceiver ring(world, 0, "ring", 256);
       Receiving receiving(world, ring);
       EXPECT_THAT(receiving.receive(), ElementsAre("last words"));
+      world.bootstrap().fence(60s);
       world.bootstrap().fence(60s);  // the sender is gone
       EXPECT_FALSE(ring.ready());
       EXPECT_THAT(receiving.poll(), IsEmpty());

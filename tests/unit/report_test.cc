@@ -197,6 +197,31 @@ TEST(Trace, IsChromesFormatWithATrackPerWorker) {
   EXPECT_TRUE(nlohmann::json::accept(chrome_trace({}, "")));
 }
 
+TEST(Trace, ReadsBackWhatItWrote) {
+  const std::vector<Span> spans{{0, SpanKind::compute, 4, 1500ns, 3us},
+                                {7, SpanKind::apply, 5, 1234567891ns, 1234567999ns}};
+  const std::vector<Span> back = spans_from_chrome_trace(chrome_trace(spans, "hop"), "a file");
+  ASSERT_EQ(back.size(), 2u);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(back[i].rank, spans[i].rank);
+    EXPECT_EQ(back[i].kind, spans[i].kind);
+    EXPECT_EQ(back[i].iteration, spans[i].iteration);
+    EXPECT_EQ(back[i].begin, spans[i].begin);
+    EXPECT_EQ(back[i].end, spans[i].end);
+  }
+  for (const char* damaged : {"", "[]", R"({"traceEvents":[{"ph":"X"}]})"}) {
+    EXPECT_THROW(spans_from_chrome_trace(damaged, "a file"), Error) << damaged;
+  }
+}
+
+TEST(Timeline, CountsFromItsOrigin) {
+  Timeline timeline(0, 1);
+  timeline.start_at(1s);
+  timeline.record(SpanKind::wait, 0, 1010ms, 1030ms);
+  EXPECT_EQ(timeline.spans()[0].begin, 10ms);
+  EXPECT_EQ(timeline.spans()[0].end, 30ms);
+}
+
 TEST(Table, AlignsNamesLeftAndNumbersRight) {
   EXPECT_EQ(to_text({{"protocol", "gap"}, {{"hop", "5"}, {"all_reduce", "-"}}}),
             "protocol    gap\n"

@@ -16,6 +16,7 @@
 #include "slipstream/trainer/html.h"
 #include "slipstream/trainer/report.h"
 #include "slipstream/trainer/table.h"
+#include "slipstream/trainer/trace.h"
 
 namespace slip::cli {
 namespace {
@@ -103,6 +104,7 @@ class Compare final : public Command {
     }
     const TemporaryFolder folder;
     std::vector<Report> reports;
+    std::vector<std::vector<Span>> timelines;
     for (const TrainConfig& config : runs) {
       if (!quiet()) {
         fmt::print("# {} of {}: {}\n", reports.size() + 1, runs.size(), config.protocol);
@@ -110,10 +112,14 @@ class Compare final : public Command {
       }
       TrainConfig one = config;
       one.report = fmt::format("{}/{}.json", folder.path(), reports.size());
-      if (const ExitCode code = run_training(one, true, log_level()); code != done) return code;
+      if (!config_.html.empty()) one.trace = one.report + ".trace";
+      if (const ExitCode code = run_training(one, quiet(), log_level()); code != done) return code;
       reports.push_back(read_report(one.report));
+      timelines.push_back(one.trace.empty()
+                              ? std::vector<Span>()
+                              : spans_from_chrome_trace(read_file(one.trace), one.trace));
     }
-    publish(reports);
+    publish(reports, timelines);
     return done;
   }
 
@@ -141,16 +147,18 @@ class Compare final : public Command {
     return runs;
   }
 
-  void publish(const std::vector<Report>& reports) const {
+  void publish(const std::vector<Report>& reports,
+               const std::vector<std::vector<Span>>& timelines) const {
     std::vector<NamedReport> named;
     std::vector<PageRun> pages;
-    for (const Report& report : reports) {
-      named.push_back({report.protocol, &report});
-      pages.push_back({report.protocol, &report});
+    for (std::size_t i = 0; i < reports.size(); ++i) {
+      named.push_back({reports[i].protocol, &reports[i]});
+      pages.push_back({reports[i].protocol, &reports[i], timelines[i]});
     }
     fmt::print("{}", to_text(comparison(named)));
     if (!config_.html.empty()) {
       write_file(config_.html, html_page("slip compare " + config_.task, pages));
+      fmt::print("{}\n", std::filesystem::absolute(config_.html).string());
     }
   }
 

@@ -116,17 +116,17 @@ Segment create_segment(std::size_t bytes) {
   }
   const int fd = memfd_create("slipstream", MFD_CLOEXEC);
   if (fd < 0) throw_errno("cannot create a shared memory file");
-  if (const int error = posix_fallocate(fd, 0, static_cast<off_t>(bytes)); error != 0) {
-    close(fd);
-    errno = error;
-    throw_errno(fmt::format("cannot reserve {} bytes of shared memory", bytes));
-  }
   Segment segment;
   try {
     segment.memory = map_file(fd, bytes, true);
   } catch (...) {
     close(fd);
     throw;
+  }
+  // After mapping, which a limit may refuse at once.
+  if (const int error = posix_fallocate(fd, 0, static_cast<off_t>(bytes)); error != 0) {
+    errno = error;
+    throw_errno(fmt::format("cannot reserve {} bytes of shared memory", bytes));
   }
   segment.key = {host_identity(), getpid(), fd, bytes, ++serials};
   LocalSegments::instance().add(segment.key.serial, segment.memory);
