@@ -23,15 +23,15 @@ class Algorithm;
 ///   - small vectors in one shot: everybody writes its own into a lane at every peer, and averages
 ///     what has come;
 ///   - others in two: worker i averages the i-th shard of all (reduce-scatter) and writes the mean
-///     into everybody's buffer (all-gather). Where load and store reach the peers' buffers the
+///     to everybody (all-gather), chunk by chunk. Where load and store reach the peers' buffers the
 ///     shard is read straight out of them; else it comes through a lane per sender.
 ///
 /// Nothing is overwritten before its readers are done, and no acknowledgement is needed. One shot:
 /// lanes alternate between two halves; to write number k into one, a worker must have finished
-/// k - 1, so every peer has written its k - 1, after it read everything of k - 2. Two shots: a
-/// worker returns only with all means, and the mean of a shard is sent after its inputs were read,
-/// so nobody reads any more what the worker then overwrites. A mean comes into a worker's buffer
-/// only after that worker's own part was read from there.
+/// k - 1, so every peer has written its k - 1, after it read everything of k - 2. Two shots: the
+/// mean of a chunk is sent after its inputs were read, and is awaited before the next operation and
+/// before another chunk takes the same place in a lane; so nobody still reads what is overwritten,
+/// and a mean comes into a worker's buffer only after that worker's part was read from there.
 ///
 /// One thread. After a failure (a lost peer, an abort, a deadline) the vector's contents are
 /// unspecified and every further call returns the same failure. It must not outlive its world.
@@ -43,8 +43,8 @@ class AllReduce {
   AllReduce(AllReduce&&) noexcept;
   AllReduce& operator=(AllReduce&&) noexcept;
 
-  /// Bytes of registered memory that it takes at each of `workers`, at most: about half where load
-  /// and store reach all peers.
+  /// Bytes of registered memory that it takes at each of `workers`, at most: long vectors need
+  /// their own size, and as much again at most where load and store do not reach all peers.
   static std::size_t memory(int workers, std::size_t count, Dtype dtype);
 
   /// This worker's registered vector: at the start of a cache line, zero at first, never moved.

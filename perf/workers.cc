@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -82,12 +81,6 @@ void run_process(const PerfOptions& options, const std::function<void(World&)>& 
   work(world);
 }
 
-sim::Link link_of(const PerfOptions& options) {
-  if (options.link.empty()) return {};
-  const LinkModel model = parse_link(options.link, "--link");
-  return {model.rate < std::numeric_limits<double>::infinity() ? model.rate : 0, model.latency};
-}
-
 }  // namespace
 
 void run_workers(const PerfOptions& options, const std::function<void(World&)>& work) {
@@ -102,7 +95,9 @@ void run_workers(const PerfOptions& options, const std::function<void(World&)>& 
   LaunchOptions launch_options;
   if (options.transport == "sim") {
     launch_options.kind = LaunchKind::simulated;
-    launch_options.network.link = link_of(options);
+    if (!options.link.empty()) {
+      launch_options.world.network.link = parse_link(options.link, "--link");
+    }
     launch(options.workers, work, launch_options);
     return;
   }

@@ -10,6 +10,7 @@
 #include "slipstream/runtime/tcp_bootstrap.h"
 #include "slipstream/runtime/world.h"
 #include "slipstream/runtime/world_internal.h"
+#include "slipstream/transport/paced_transport.h"
 #include "slipstream/transport/shm/segment.h"
 #include "slipstream/transport/shm/shm_transport.h"
 
@@ -75,6 +76,15 @@ void introduce(World::Parts& parts) {
   }
 }
 
+void pace(World::Parts& parts) {
+  const sim::NetworkOptions& options = parts.options.network;
+  if (options.instant()) return;
+  auto network = std::make_shared<PacedNetwork>(parts.bootstrap->size(), options);
+  parts.transport =
+      std::make_unique<PacedTransport>(std::move(parts.transport), std::move(network),
+                                       parts.bootstrap->rank(), [w = parts.waiter] { w->wake(); });
+}
+
 }  // namespace
 
 std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
@@ -97,6 +107,7 @@ std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
     parts->bootstrap = std::make_unique<LocalBootstrap>(std::make_shared<LocalStore>(1), 0,
                                                         *parts->waiter, *parts->clock);
   }
+  pace(*parts);
   parts->counters = make_counters(parts->bootstrap->rank());
   return parts;
 }

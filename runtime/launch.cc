@@ -4,7 +4,6 @@
 
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "slipstream/runtime/local_bootstrap.h"
 #include "slipstream/runtime/simulator.h"
 #include "slipstream/runtime/world_internal.h"
+#include "slipstream/transport/paced_transport.h"
 #include "slipstream/transport/shm/shm_transport.h"
 
 namespace slip {
@@ -94,6 +94,10 @@ void launch_threads(int workers, const std::function<void(World&)>& work,
                     const LaunchOptions& options) {
   const auto store = std::make_shared<LocalStore>(workers);
   const auto clock = std::make_shared<RealClock>();
+  std::shared_ptr<PacedNetwork> network;
+  if (!options.world.network.instant()) {
+    network = std::make_shared<PacedNetwork>(workers, options.world.network);
+  }
   std::vector<std::unique_ptr<World::Parts>> worlds;
   std::vector<std::pair<std::shared_ptr<AbortToken>, Waiter*>> waiters;
   std::vector<std::shared_ptr<Waiter>> keep;  // woken by failures after their worlds have gone
@@ -106,6 +110,11 @@ void launch_threads(int workers, const std::function<void(World&)>& work,
     parts->waiter = std::make_shared<RealWaiter>(transport->doorbell(), clock, parts->abort,
                                                  options.world.max_spin);
     parts->transport = std::move(transport);
+    if (network) {
+      parts->transport =
+          std::make_unique<PacedTransport>(std::move(parts->transport), network, rank,
+                                           [waiter = parts->waiter] { waiter->wake(); });
+    }
     add_faults(*parts, options, rank, options.faults ? make_delay_thread() : nullptr);
     parts->bootstrap = std::make_unique<LocalBootstrap>(store, rank, *parts->waiter, *clock);
     parts->counters = make_counters(rank);
@@ -120,7 +129,7 @@ void launch_threads(int workers, const std::function<void(World&)>& work,
       threads.emplace_back([&, rank] {
         run_worker(rank, std::move(worlds[static_cast<std::size_t>(rank)]), failures, work);
       });
-    } catch (const std::system_error& error) {
+    } catch (const std::exception& error) {
       const Error failure(Code::out_of_memory,
                           fmt::format("cannot start worker {} of {} threads ({}); use fewer "
                                       "workers or raise the limits (ulimit -u, -v)",
@@ -136,7 +145,7 @@ void launch_threads(int workers, const std::function<void(World&)>& work,
 void launch_simulated(int workers, const std::function<void(World&)>& work,
                       const LaunchOptions& options) {
   Actions actions;
-  sim::Simulator simulator(workers, {options.network, options.stack_bytes});
+  sim::Simulator simulator(workers, {options.world.network, options.stack_bytes});
   const auto store = std::make_shared<LocalStore>(workers);
   // The simulator outlives every world; these handles own nothing.
   const auto borrow = [](auto& object) {

@@ -5,7 +5,6 @@
 
 #include "slipstream/runtime/world.h"
 #include "slipstream/transport/fault_proxy.h"
-#include "slipstream/transport/sim/network.h"
 
 namespace slip {
 
@@ -17,7 +16,6 @@ enum class LaunchKind {
 struct LaunchOptions {
   LaunchKind kind = LaunchKind::threads;
   WorldOptions world;
-  sim::NetworkOptions network;  // simulated only
   std::optional<FaultPlan> faults;
   std::size_t stack_bytes = 256 * 1024;  // of a simulated worker
 };

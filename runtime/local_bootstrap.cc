@@ -8,6 +8,12 @@
 
 namespace slip {
 
+void LocalStore::wake(std::string_view name) {
+  const auto waiting = waiting_.find(name);
+  if (waiting == waiting_.end()) return;
+  for (const auto& [rank, waiter] : waiting->second) waiter->wake();
+}
+
 LocalBootstrap::LocalBootstrap(std::shared_ptr<LocalStore> store, int rank, Waiter& waiter,
                                const Clock& clock)
     : store_(std::move(store)), rank_(rank), waiter_(waiter), clock_(clock) {}
@@ -16,13 +22,13 @@ LocalBootstrap::~LocalBootstrap() {
   if (std::uncaught_exceptions() > 0) return;
   const std::lock_guard lock(store_->mutex_);
   if (!store_->left_) store_->left_ = rank_;
-  for (const auto& [rank, waiter] : store_->waiting_) waiter->wake();
+  store_->wake("");
 }
 
 void LocalBootstrap::put(std::string_view name, std::string_view value) {
   const std::lock_guard lock(store_->mutex_);
   store_->values_.insert_or_assign(std::string(name), std::string(value));
-  for (const auto& [rank, waiter] : store_->waiting_) waiter->wake();
+  store_->wake(name);
 }
 
 std::string LocalBootstrap::get(std::string_view name, Duration timeout) {
@@ -34,7 +40,7 @@ std::string LocalBootstrap::get(std::string_view name, Duration timeout) {
     value = found->second;
     return true;
   };
-  wait(published, timeout, fmt::format("'{}' to be published", name));
+  wait(name, published, timeout, fmt::format("'{}' to be published", name));
   return value;
 }
 
@@ -46,12 +52,13 @@ void LocalBootstrap::fence(Duration timeout) {
     if (++store_->arrived_ == store_->size_) {
       store_->arrived_ = 0;
       ++store_->generation_;
-      for (const auto& [rank, waiter] : store_->waiting_) waiter->wake();
+      store_->wake("");
       return;
     }
   }
   std::optional<int> left;
   wait(
+      "",
       [&] {
         const std::lock_guard lock(store_->mutex_);
         if (store_->generation_ != generation) return true;
@@ -65,18 +72,20 @@ void LocalBootstrap::fence(Duration timeout) {
   }
 }
 
-void LocalBootstrap::wait(FunctionRef<bool()> condition, Duration timeout,
+void LocalBootstrap::wait(std::string_view name, FunctionRef<bool()> condition, Duration timeout,
                           const std::string& what) {
   if (condition()) return;
   {
     const std::lock_guard lock(store_->mutex_);
-    store_->waiting_.emplace(rank_, &waiter_);
+    store_->waiting_[std::string(name)].emplace(rank_, &waiter_);
   }
   const Time now = clock_.now();
   const Status status = waiter_.wait(condition, timeout < never - now ? now + timeout : never);
   {
     const std::lock_guard lock(store_->mutex_);
-    store_->waiting_.erase(rank_);
+    const auto waiting = store_->waiting_.find(name);
+    waiting->second.erase(rank_);
+    if (waiting->second.empty()) store_->waiting_.erase(waiting);
   }
   if (status) return;
   if (status.code() != Code::timeout) {

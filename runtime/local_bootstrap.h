@@ -27,8 +27,11 @@ class LocalStore {
   std::map<std::string, std::string, std::less<>> values_;
   int arrived_ = 0;
   std::uint64_t generation_ = 0;
-  std::optional<int> left_;         // the first worker that has left: no further fence can complete
-  std::map<int, Waiter*> waiting_;  // by rank: woken in the same order every time
+  std::optional<int> left_;  // the first worker that has left: no further fence can complete
+  /// Who waits for which name ("": for the fence), by rank: woken in the same order every time.
+  std::map<std::string, std::map<int, Waiter*>, std::less<>> waiting_;
+
+  void wake(std::string_view name);
 };
 
 /// One worker's access to it. Waits in the worker's own time. A worker that leaves ends the others'
@@ -47,7 +50,8 @@ class LocalBootstrap final : public Bootstrap {
   void fence(Duration timeout) override;
 
  private:
-  void wait(FunctionRef<bool()> condition, Duration timeout, const std::string& what);
+  void wait(std::string_view name, FunctionRef<bool()> condition, Duration timeout,
+            const std::string& what);
 
   std::shared_ptr<LocalStore> store_;
   const int rank_;

@@ -26,7 +26,8 @@ struct ProcessOptions {
 struct ProcessResult {
   int exit_code = 0;      // 0 if every worker exited with 0, else 1
   int culprit_rank = -1;  // the worker that failed first
-  std::string message;    // one line, its own words if it has said why; empty if all is well
+  std::string message;       // one line; empty if all is well
+  bool interrupted = false;  // a signal, or the end of our output's reader, asked for the end
 };
 
 /// Runs n worker processes on this host, serves their rendezvous, and returns when all have ended.

@@ -53,36 +53,37 @@ bool RingSender::has_room_now(std::uint64_t end) {
   return end - known_head_ <= capacity_;
 }
 
-Status RingSender::wait_for_room(std::size_t bytes, Time deadline, std::byte** room) {
+Status RingSender::wait_for_room(std::size_t bytes, Time deadline, std::uint64_t* record) {
   if (bytes > max_message()) {
     return {Code::invalid_argument,
             fmt::format("a message of {} bytes; this ring takes {}", bytes, max_message())};
   }
-  const auto has_come = [&] { return (*room = claim(bytes)) != nullptr; };
+  const auto has_come = [&] { return (*record = place(bytes)) != no_room; };
   return world_->wait_until(has_come, deadline, "room in a ring");
 }
 
-Status RingSender::commit_in_parts() {
-  const std::uint64_t filler_at = tail_;
-  const bool filled = record_ != tail_;
-  const Word filler = filled ? next_word(ring_layout::filler) : 0;
+Status RingSender::publish_in_parts(std::uint64_t record, std::size_t bytes) {
+  const std::uint64_t filler = tail_;
   // The record first: when the filler sends the receiver to offset 0, a word must be there.
-  if (!ring_.mapped()) {
-    const std::size_t offset = record_ & (capacity_ - 1);
-    const std::size_t size = record_bytes(claimed_);
+  if (ring_.mapped()) {
+    publish_mapped(record, bytes);
+  } else {
+    const std::size_t size = record_bytes(bytes);
     std::memset(staging_.get() + size - word_bytes, 0, word_bytes);
-    if (Status status =
-            world_->transport().put_signal(ring_, offset + word_bytes, staging_.get(), size, offset,
-                                           next_word(static_cast<std::uint32_t>(claimed_)));
+    const Word word =
+        ring_layout::make_record_word(incarnation_, record, static_cast<std::uint32_t>(bytes));
+    const std::size_t offset = offset_of(record);
+    if (Status status = world_->transport().put_signal(ring_, offset + word_bytes, staging_.get(),
+                                                       size, offset, word);
         !status) {
       return status;
     }
-    tail_ = record_ + size;
-  } else {
-    publish_mapped();
+    tail_ = record + size;
   }
-  if (!filled) return {};
-  return world_->transport().put_signal(ring_, 0, nullptr, 0, filler_at & (capacity_ - 1), filler);
+  if (record == filler) return {};
+  return world_->transport().put_signal(
+      ring_, 0, nullptr, 0, offset_of(filler),
+      ring_layout::make_record_word(incarnation_, filler, ring_layout::filler));
 }
 
 RingReceiver::RingReceiver(const World& world, int sender, std::string_view name,
@@ -91,13 +92,13 @@ RingReceiver::RingReceiver(const World& world, int sender, std::string_view name
       sender_(sender),
       ring_(world.allocate(ring_name(name, sender), checked(capacity), bell)),
       capacity_(capacity) {
-  head_ = world.attach(sender, head_name(name, world.rank()));
+  head_word_ = world.attach(sender, head_name(name, world.rank()));
 }
 
 Status RingReceiver::return_credit() {
-  returned_ = head_position_;
-  return world_->transport().put_signal(head_, 0, nullptr, 0, 0,
-                                        make_word(world_->incarnation(), head_position_));
+  returned_ = head_;
+  return world_->transport().put_signal(head_word_, 0, nullptr, 0, 0,
+                                        make_word(world_->incarnation(), head_));
 }
 
 Status RingReceiver::damaged(std::size_t length) const {

@@ -28,13 +28,18 @@ namespace ring_layout {
 constexpr std::size_t word_bytes = sizeof(Word);
 constexpr std::uint32_t filler = ~std::uint32_t{0};  // in place of a length: go on at offset 0
 
-/// Never zero, since incarnations begin at 1. `sequence` counts records and filler.
-constexpr Word make_record_word(std::uint16_t incarnation, std::uint16_t sequence,
-                                std::uint32_t bytes) {
-  return make_word(incarnation, (Iteration{sequence} << 32) | bytes);
+/// Which lap and place a record belongs to: its position, in bytes ever used, in words.
+constexpr std::uint16_t tag_of(std::uint64_t position) {
+  return static_cast<std::uint16_t>(position / word_bytes);
 }
-constexpr std::uint16_t sequence_of(Word word) { return static_cast<std::uint16_t>(word >> 32); }
-constexpr std::uint32_t length_of(Word word) { return static_cast<std::uint32_t>(word); }
+
+/// Never zero, since incarnations begin at 1.
+constexpr Word make_record_word(std::uint16_t incarnation, std::uint64_t position,
+                                std::uint32_t bytes) {
+  return make_word(incarnation, (Iteration{tag_of(position)} << 32) | bytes);
+}
+constexpr std::uint16_t tag_in(Word word) { return static_cast<std::uint16_t>(word >> 32); }
+constexpr std::uint32_t length_in(Word word) { return static_cast<std::uint32_t>(word); }
 
 /// Of the word and the message.
 constexpr std::size_t record_bytes(std::size_t message) {
@@ -52,72 +57,83 @@ class RingSender {
   /// Where to write a message of `bytes`, or null while the ring is too full. At most max_message()
   /// bytes. The previous claim must have been committed or aborted.
   std::byte* claim(std::size_t bytes) {
-    if (bytes > max_message()) return nullptr;
-    const std::size_t size = ring_layout::record_bytes(bytes);
-    const std::size_t offset = tail_ & (capacity_ - 1);
-    const bool fits = offset + size + ring_layout::word_bytes <= capacity_;
-    const std::uint64_t record = fits ? tail_ : tail_ + (capacity_ - offset);
-    if (!has_room(record + size + ring_layout::word_bytes)) return nullptr;
+    const std::uint64_t record = place(bytes);
+    if (record == no_room) return nullptr;
     record_ = record;
     claimed_ = bytes;
-    return payload();
+    return payload(record);
   }
 
   /// Publishes the claimed message.
-  Status commit() {
-    if (staging_ != nullptr || record_ != tail_) [[unlikely]]
-      return commit_in_parts();
-    publish_mapped();
-    return {};
-  }
+  Status commit() { return publish(record_, claimed_); }
 
   /// Forgets the claimed message.
   void abort() { claimed_ = 0; }
 
   /// claim, copy and commit; waits for room until `deadline`.
   Status send(std::span<const std::byte> message, Time deadline) {
-    std::byte* room = claim(message.size());
-    if (room == nullptr) [[unlikely]] {
-      if (Status status = wait_for_room(message.size(), deadline, &room); !status) return status;
+    // Few stores besides the record: they would queue behind it until the receiver's processor has
+    // given up the line.
+    std::uint64_t record = place(message.size());
+    if (record == no_room) [[unlikely]] {
+      if (Status s = wait_for_room(message.size(), deadline, &record); !s) return s;
     }
-    if (!message.empty()) std::memcpy(room, message.data(), message.size());
-    return commit();
+    if (!message.empty()) std::memcpy(payload(record), message.data(), message.size());
+    return publish(record, message.size());
   }
 
  private:
-  std::byte* payload() const {
-    if (staging_ != nullptr) return staging_.get();
-    return ring_.memory.get() + (record_ & (capacity_ - 1)) + ring_layout::word_bytes;
-  }
-  bool has_room(std::uint64_t end) { return end - known_head_ <= capacity_ || has_room_now(end); }
-  bool has_room_now(std::uint64_t end);
-  Status wait_for_room(std::size_t bytes, Time deadline, std::byte** room);
+  static constexpr std::uint64_t no_room = ~std::uint64_t{0};
 
-  Word next_word(std::uint32_t bytes) {
-    return ring_layout::make_record_word(incarnation_, sequence_++, bytes);
+  std::size_t offset_of(std::uint64_t position) const { return position & (capacity_ - 1); }
+  std::byte* payload(std::uint64_t record) const {
+    if (staging_ != nullptr) [[unlikely]]
+      return staging_.get();
+    return ring_.memory.get() + offset_of(record) + ring_layout::word_bytes;
+  }
+
+  /// The position of the next record: behind the last one, or at the ring's beginning if it and
+  /// the word behind it do not fit before the end.
+  std::uint64_t place(std::size_t bytes) {
+    if (bytes > max_message()) [[unlikely]]
+      return no_room;
+    const std::size_t size = ring_layout::record_bytes(bytes) + ring_layout::word_bytes;
+    const std::size_t left = capacity_ - offset_of(tail_);
+    const std::uint64_t record = size <= left ? tail_ : tail_ + left;
+    const bool room = record + size - known_head_ <= capacity_ || has_room_now(record + size);
+    return room ? record : no_room;
+  }
+  bool has_room_now(std::uint64_t end);
+  Status wait_for_room(std::size_t bytes, Time deadline, std::uint64_t* record);
+
+  Status publish(std::uint64_t record, std::size_t bytes) {
+    if (staging_ != nullptr || record != tail_) [[unlikely]]
+      return publish_in_parts(record, bytes);
+    publish_mapped(record, bytes);
+    return {};
   }
   /// Where load and store reach the ring.
-  void publish_mapped() {
-    const std::size_t offset = record_ & (capacity_ - 1);
-    const std::size_t size = ring_layout::record_bytes(claimed_);
+  void publish_mapped(std::uint64_t record, std::size_t bytes) {
+    const std::size_t offset = offset_of(record);
+    const std::size_t size = ring_layout::record_bytes(bytes);
     // A plain store: the release of the word orders it.
     std::memset(ring_.memory.get() + offset + size, 0, ring_layout::word_bytes);
-    ring_.signal_mapped(offset, next_word(static_cast<std::uint32_t>(claimed_)));
-    tail_ = record_ + size;
+    ring_.signal_mapped(offset, ring_layout::make_record_word(incarnation_, record,
+                                                              static_cast<std::uint32_t>(bytes)));
+    tail_ = record + size;
   }
-  Status commit_in_parts();
+  Status publish_in_parts(std::uint64_t record, std::size_t bytes);
 
   const World* world_;
   RemoteRegion ring_;  // at the receiver
   Region head_;        // here, written by the receiver
   std::size_t capacity_;
   std::uint16_t incarnation_;
-  std::uint16_t sequence_ = 0;
   std::uint64_t tail_ = 0;                // where the next record begins, in bytes ever used
   std::uint64_t known_head_ = 0;          // consumed, as far as looked at
   std::uint64_t record_ = 0;              // where the claimed record begins
   std::size_t claimed_ = 0;               // the length of its message
-  std::unique_ptr<std::byte[]> staging_;  // the claim, where the ring is not mapped
+  std::unique_ptr<std::byte[]> staging_;  // the message, where the ring is not mapped
 };
 
 class RingReceiver {
@@ -134,49 +150,50 @@ class RingReceiver {
   /// then nothing more is to be had from this sender.
   template <class Handler>
   Status poll(Handler&& handler, int limit, int* count) {
-    *count = 0;
-    while (*count < limit) {
+    int handled = 0;
+    Status status;
+    while (handled < limit) {
       const Word word = ring_.word(offset());
       if (word == 0) break;
-      const std::size_t length = ring_layout::length_of(word);
+      const std::size_t length = ring_layout::length_in(word);
       const std::size_t room = capacity_ - offset();
-      if (ring_layout::sequence_of(word) != sequence_) [[unlikely]]
-        return damaged(length);
-      if (length == ring_layout::filler) [[unlikely]] {
-        if (offset() == 0) return damaged(length);
-        head_position_ += room;
-      } else {
-        // It came from the peer; 64-bit arithmetic cannot overflow.
-        const std::size_t size = ring_layout::record_bytes(length);
-        if (size + ring_layout::word_bytes > room) [[unlikely]]
-          return damaged(length);
+      // It came from the peer; in 64 bits the arithmetic cannot overflow.
+      const std::size_t size = ring_layout::record_bytes(length);
+      const bool fits = size + ring_layout::word_bytes <= room;
+      const bool filler = length == ring_layout::filler && offset() != 0;
+      if (ring_layout::tag_in(word) != ring_layout::tag_of(head_) || !(fits || filler))
+          [[unlikely]] {
+        status = damaged(length);
+        break;
+      }
+      if (fits) [[likely]] {
         handler(
             std::span<const std::byte>(ring_.data() + offset() + ring_layout::word_bytes, length));
-        ++*count;
-        head_position_ += size;
+        ++handled;
       }
-      ++sequence_;
+      head_ += fits ? size : room;
       // A quarter of the ring at a time: the word would else bounce with every message.
-      if (head_position_ - returned_ >= capacity_ / 4) [[unlikely]] {
-        if (Status status = return_credit(); !status) return status;
+      if (head_ - returned_ >= capacity_ / 4) [[unlikely]] {
+        status = return_credit();
+        if (!status) break;
       }
     }
-    return {};
+    *count = handled;
+    return status;
   }
 
  private:
-  std::size_t offset() const { return head_position_ & (capacity_ - 1); }
+  std::size_t offset() const { return head_ & (capacity_ - 1); }
   Status return_credit();
   Status damaged(std::size_t length) const;
 
   const World* world_;
   int sender_;
-  Region ring_;        // here, written by the sender
-  RemoteRegion head_;  // at the sender
+  Region ring_;             // here, written by the sender
+  RemoteRegion head_word_;  // at the sender
   std::size_t capacity_;
-  std::uint16_t sequence_ = 0;
-  std::uint64_t head_position_ = 0;
-  std::uint64_t returned_ = 0;  // the head that the sender was told last
+  std::uint64_t head_ = 0;      // bytes ever consumed
+  std::uint64_t returned_ = 0;  // as the sender was told last
 };
 
 }  // namespace slip

@@ -13,6 +13,7 @@
 #include "slipstream/runtime/counters.h"
 #include "slipstream/runtime/progress.h"
 #include "slipstream/runtime/wait.h"
+#include "slipstream/transport/sim/network.h"
 #include "slipstream/transport/transport.h"
 
 namespace slip {
@@ -25,6 +26,9 @@ struct WorldOptions {
   Duration wait_timeout = std::chrono::minutes(10);
   /// Longest busy wait before a worker parks; zero where workers outnumber processors by far.
   Duration max_spin = std::chrono::microseconds(50);
+  /// Modelled links, in virtual time and in real time alike (see PacedTransport for what the latter
+  /// can know); none by default.
+  sim::NetworkOptions network;
 };
 
 /// One worker's place among its peers: who they are, how bytes reach them, and how to wait.

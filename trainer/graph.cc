@@ -81,6 +81,7 @@ Graph::Graph(int workers, std::vector<Edge> edges) {
     for (const Edge& edge : edges) weight_.push_back(edge.weight.value_or(0));
   }
   symmetric_ = in_.first == out_.first && in_.node == out_.node;
+  strongly_connected_ = find_strongly_connected();
 }
 
 std::vector<int> Graph::search(int from, const Adjacency& next) const {
@@ -100,7 +101,7 @@ std::vector<int> Graph::search(int from, const Adjacency& next) const {
 
 std::vector<int> Graph::distances(int from) const { return search(from, out_); }
 
-bool Graph::is_strongly_connected() const {
+bool Graph::find_strongly_connected() const {
   // All are reached from worker 0, and worker 0 from all.
   const auto reaches_all = [this](const Adjacency& next) {
     const std::vector<int> distance = search(0, next);
@@ -116,7 +117,8 @@ Weights Graph::resolve(std::optional<Weights> asked) const {
                 "metropolis weights need a symmetric graph, and this one is directed; take uniform "
                 "weights or add the missing edges");
   }
-  for (int i = 0; i < size(); ++i) {
+  // Both rules leave a worker some weight of its own; what a file says may not.
+  for (int i = 0; i < size() && !weight_.empty(); ++i) {
     const double own = mixing_row(i, rule).own;
     if (own < 0) {
       throw Error(Code::invalid_argument,

@@ -63,7 +63,7 @@ class Graph {
 
   /// Every edge has its reverse.
   bool is_symmetric() const { return symmetric_; }
-  bool is_strongly_connected() const;
+  bool is_strongly_connected() const { return strongly_connected_; }
 
   /// Length of the shortest directed path in edges (the papers' length(Path_{from->to})), -1 where
   /// there is none. A breadth-first search: for set-up and tests.
@@ -89,12 +89,14 @@ class Graph {
     }
   };
 
+  bool find_strongly_connected() const;
   std::vector<int> search(int from, const Adjacency& next) const;
 
   Adjacency in_;
   Adjacency out_;
   std::vector<double> weight_;  // beside in_.node, 0 where the rule holds; empty without any
   bool symmetric_ = true;
+  bool strongly_connected_ = true;
 };
 
 }  // namespace slip

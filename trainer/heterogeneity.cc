@@ -3,10 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <filesystem>
+#include <map>
+#include <sstream>
+#include <utility>
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/random.h"
+#include "slipstream/trainer/files.h"
 #include "slipstream/trainer/quantity.h"
 
 namespace slip {
@@ -80,6 +86,30 @@ class Option {
   Fields fields_;
 };
 
+[[noreturn]] void refuse(const std::string& line) { throw Error(Code::invalid_argument, line); }
+
+int parse_host(const std::string& text, int hosts) {
+  int host = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), host);
+  if (error != std::errc() || end != text.data() + text.size() || host < 0 || host >= hosts) {
+    refuse(fmt::format("'{}' is not a host; hosts are 0 to {}", text, hosts - 1));
+  }
+  return host;
+}
+
+/// Empty on a line that holds no link.
+std::optional<sim::HostLink> parse_links_line(const std::string& line, int hosts) {
+  std::istringstream stream(line.substr(0, line.find('#')));
+  std::vector<std::string> words;
+  for (std::string word; stream >> word;) words.push_back(std::move(word));
+  if (words.empty()) return std::nullopt;
+  if (words.size() != 3) {
+    refuse(fmt::format("{} fields; a line is 'from to rate=RATE,latency=TIME'", words.size()));
+  }
+  return sim::HostLink{parse_host(words[0], hosts), parse_host(words[1], hosts),
+                       parse_link(words[2], "link")};
+}
+
 }  // namespace
 
 Heterogeneity::Slow Heterogeneity::parse_slow(const std::string& text, int workers) {
@@ -146,15 +176,41 @@ bool Heterogeneity::drops(int receiver, int sender, Iteration iteration,
              .uniform() < drop_;
 }
 
-LinkModel parse_link(const std::string& text, std::string_view option_name) {
+sim::Link parse_link(const std::string& text, std::string_view option_name) {
   Option option(option_name, text, "rate=RATE,latency=TIME, such as rate=60mbit,latency=1ms");
-  LinkModel link;
+  sim::Link link;
   const auto rate = option.take("rate");
   const auto latency = option.take("latency");
-  if (rate) link.rate = parse_rate(*rate, option.where("rate"));
+  if (rate) link.bytes_per_second = parse_rate(*rate, option.where("rate"));
   if (latency) link.latency = parse_duration(*latency, option.where("latency"));
   option.finish();
   return link;
+}
+
+std::vector<sim::HostLink> read_links(const std::string& path, int hosts) {
+  if (!std::filesystem::is_regular_file(path)) {
+    throw Error(Code::invalid_argument, fmt::format("--links {}: there is no such file", path));
+  }
+  std::istringstream file(read_file(path));
+  std::vector<sim::HostLink> links;
+  std::map<std::pair<int, int>, int> line_of;  // of a pair
+  int number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    try {
+      const std::optional<sim::HostLink> link = parse_links_line(line, hosts);
+      if (!link) continue;
+      const auto [other, first] = line_of.try_emplace({link->from, link->to}, number);
+      if (!first) {
+        refuse(fmt::format("the link {} -> {} stands on line {} already", link->from, link->to,
+                           other->second));
+      }
+      links.push_back(*link);
+    } catch (const Error& error) {
+      refuse(fmt::format("--links {}, line {}: {}", path, number, error.what()));
+    }
+  }
+  return links;
 }
 
 SlowLink parse_slow_link(const std::string& text, int workers) {

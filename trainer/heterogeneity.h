@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +8,7 @@
 
 #include "slipstream/base/time.h"
 #include "slipstream/base/word.h"
+#include "slipstream/transport/sim/network.h"
 
 namespace slip {
 
@@ -57,15 +57,14 @@ class Heterogeneity {
   std::uint64_t seed_ = 1;
 };
 
-/// A modelled link: a message arrives after latency + bytes / rate.
-struct LinkModel {
-  double rate = std::numeric_limits<double>::infinity();  // bytes per second
-  Duration latency{0};
-};
-
 /// `--link` and `--inner-link`: "rate=60mbit,latency=1ms", either may be left out. `option` names
 /// the option in errors. Throws Error(invalid_argument).
-LinkModel parse_link(const std::string& text, std::string_view option);
+sim::Link parse_link(const std::string& text, std::string_view option);
+
+/// `--links`: a file of lines `from to rate=60mbit,latency=1ms`, each the link from one host to
+/// another in that direction, or within one where both are the same; `#` begins a comment. Throws
+/// Error(invalid_argument) that names the file and the line.
+std::vector<sim::HostLink> read_links(const std::string& path, int hosts);
 
 /// All links of one worker are `factor` times slower.
 struct SlowLink {

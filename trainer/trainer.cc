@@ -10,8 +10,7 @@
 #include <span>
 #include <sstream>
 
-#include "slipstream/collectives/all_reduce.h"
-#include "slipstream/collectives/broadcast.h"
+#include "slipstream/collectives/tree.h"
 #include "slipstream/runtime/agreed_stop.h"
 #include "slipstream/trainer/checkpoint.h"
 #include "slipstream/trainer/evaluator.h"
@@ -105,6 +104,7 @@ struct Trainer::Impl {
 
   bool begun = false;
   bool done = false;  // with the last iteration
+  int averages = 0;
   Iteration iterations_done = 0;
   Time start{0};
   Time end{0};
@@ -319,8 +319,7 @@ void Trainer::average() {
   }
   impl.linger();
   if (impl.evaluator) impl.evaluator->finish();
-  AllReduce mean(impl.world, "trainer/average", parameters().count, parameters().dtype);
-  mean.mean(parameters()).throw_if_failed();
+  tree_mean(impl.world, fmt::format("trainer/average/{}", impl.averages++), parameters());
   impl.copy_out();
 }
 

@@ -3,70 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <deque>
 #include <map>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "slipstream/base/random.h"
 
 namespace slip {
-namespace {
-
-class DelayThread final : public Delayer {
- public:
-  DelayThread() : thread_([this] { run(); }) {}
-  ~DelayThread() override {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    changed_.notify_one();
-    thread_.join();
-  }
-
-  void after(Duration delay, std::function<void()> action) override {
-    {
-      const std::lock_guard lock(mutex_);
-      actions_.emplace(std::chrono::steady_clock::now() + delay, std::move(action));
-    }
-    changed_.notify_one();
-  }
-
- private:
-  void run() {
-    std::unique_lock lock(mutex_);
-    while (!stop_ || !actions_.empty()) {
-      if (actions_.empty()) {
-        changed_.wait(lock);
-      } else if (const auto at = actions_.begin()->first;
-                 !stop_ && at > std::chrono::steady_clock::now()) {
-        changed_.wait_until(lock, at);
-      } else {
-        const auto action = std::move(actions_.begin()->second);
-        actions_.erase(actions_.begin());
-        lock.unlock();
-        action();
-        lock.lock();
-      }
-    }
-  }
-
-  std::mutex mutex_;  // guards all below
-  std::condition_variable changed_;
-  bool stop_ = false;
-  std::multimap<std::chrono::steady_clock::time_point, std::function<void()>> actions_;
-  std::thread thread_;
-};
-
-}  // namespace
-
-std::unique_ptr<Delayer> make_delay_thread() { return std::make_unique<DelayThread>(); }
-
 /// Outlives the proxy while delayed actions refer to it.
 struct FaultProxy::State {
   struct Put {

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "slipstream/base/time.h"
+#include "slipstream/transport/delayer.h"
 #include "slipstream/transport/transport.h"
 
 namespace slip {
@@ -26,14 +27,6 @@ struct FaultPlan {
   /// checksums must detect.
   double corrupt_probability = 0;
 };
-
-/// Runs something later: a thread in real time, an event in virtual time.
-class Delayer {
- public:
-  virtual ~Delayer() = default;
-  virtual void after(Duration delay, std::function<void()> action) = 0;
-};
-std::unique_ptr<Delayer> make_delay_thread();
 
 /// Wraps any transport and injects faults below everything else. For tests: it allocates and locks.
 class FaultProxy final : public Transport {

@@ -27,7 +27,6 @@ LaunchOptions launch_options(LaunchKind kind, const RunOptions& options) {
   LaunchOptions result;
   result.kind = kind;
   result.world = options.world;
-  result.network = options.network;
   result.faults = options.faults;
   return result;
 }
@@ -133,17 +132,21 @@ std::vector<Backend> backends() {
   real.world.wait_timeout = 60s;
   RunOptions delayed = real;
   delayed.faults = delays();
+  RunOptions paced = real;
+  paced.world.network.link = {1e9, 50us};
   RunOptions linked;
-  linked.network.link = {1e9, 50us};
-  linked.network.inner_link = {1e10, 1us};
-  linked.network.workers_per_host = 2;
+  linked.world.network.link = {1e9, 50us};
+  linked.world.network.inner_link = {1e10, 1us};
+  linked.world.network.workers_per_host = 2;
   RunOptions linked_delayed = linked;
   linked_delayed.faults = delays();
   return {
       {"threads", real, threads},
       {"threads_delayed", delayed, threads},
+      {"threads_paced", paced, threads},
       {"shm", real, run_as_processes},
       {"shm_delayed", delayed, run_as_processes},
+      {"shm_paced", paced, run_as_processes},
       {"sim", {}, sim},
       {"sim_linked", linked, sim},
       {"sim_linked_delayed", linked_delayed, sim},

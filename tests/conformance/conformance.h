@@ -21,7 +21,6 @@ using Work = std::function<void(World&)>;
 
 struct RunOptions {
   WorldOptions world;
-  sim::NetworkOptions network;  // simulated backends only
   std::optional<FaultPlan> faults;
 };
 

@@ -87,8 +87,8 @@ Scenario random_scenario(std::uint64_t seed, LaunchKind kind) {
   }
   s.launch.kind = kind;
   if (kind == LaunchKind::simulated) {
-    s.launch.network.link.latency = from_seconds(random.uniform(0, 2e-3));
-    s.launch.network.link.bytes_per_second = random.below(2) == 0 ? 0 : 1e5;
+    s.launch.world.network.link.latency = from_seconds(random.uniform(0, 2e-3));
+    s.launch.world.network.link.bytes_per_second = random.below(2) == 0 ? 0 : 1e5;
   }
   if (random.below(2) == 0) {
     FaultPlan faults;

@@ -222,7 +222,16 @@ TEST(TrainOptions, ValidateRefusesCombinationsAndFormsWithTheOptionsName) {
   EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "accuracy=x"; }), HasSubstr("--target"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.slow = {"rank=1,x=2"}; }), HasSubstr("--compute"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.link = "rate=fast"; }), HasSubstr("--link"));
-  EXPECT_THAT(refusal([](TrainConfig& c) { c.link = "rate=1mbit"; }), HasSubstr("--transport sim"));
+  for (const char* transport : {"sim", "threads", "shm"}) {
+    EXPECT_EQ(refusal([=](TrainConfig& c) {
+                c.transport = transport, c.link = "rate=1mbit", c.slow_link = {"rank=1,x=2"};
+              }),
+              "");
+  }
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.slow_link = {"rank=1,x=2"}; }),
+              HasSubstr("--slow-link needs --link"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.links = "/nowhere/links"; }),
+              HasSubstr("--links /nowhere/links"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.transport = "sim", c.seconds = 1; }),
               HasSubstr("--compute"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.drop = "p=0.1"; }), HasSubstr("tolerates loss"));
@@ -231,6 +240,8 @@ TEST(TrainOptions, ValidateRefusesCombinationsAndFormsWithTheOptionsName) {
               HasSubstr("--slow-link"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.workers = 2, c.hosts = 3; }),
               HasSubstr("--hosts is 3"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.workers = 4, c.hosts = 3; }),
+              HasSubstr("4 workers in blocks of 2 are on 2 hosts"));
 }
 
 TEST(TrainOptions, ReportsKeepWhatShapesTheRunAndNotWhereItGoes) {

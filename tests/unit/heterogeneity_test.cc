@@ -2,8 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
-#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <string>
 
 #include "slipstream/base/error.h"
 #include "slipstream/trainer/quantity.h"
@@ -149,15 +152,77 @@ TEST(Quantity, ProbabilitiesAreNumbersOrFractions) {
 }
 
 TEST(Link, TakesRatesInDecimalBitsAndLatency) {
-  const LinkModel link = parse_link("rate=60mbit,latency=1ms", "--link");
-  EXPECT_DOUBLE_EQ(link.rate, 7.5e6);
+  const sim::Link link = parse_link("rate=60mbit,latency=1ms", "--link");
+  EXPECT_DOUBLE_EQ(link.bytes_per_second, 7.5e6);
   EXPECT_EQ(link.latency, 1ms);
-  EXPECT_DOUBLE_EQ(parse_link("rate=10gbit", "--link").rate, 1.25e9);
-  EXPECT_TRUE(std::isinf(parse_link("latency=2us", "--link").rate));
+  EXPECT_DOUBLE_EQ(parse_link("rate=10gbit", "--link").bytes_per_second, 1.25e9);
+  EXPECT_EQ(parse_link("latency=2us", "--link").bytes_per_second, 0) << "unlimited";
   EXPECT_THAT(message_of([] { parse_link("rate=60MB", "--inner-link"); }),
               HasSubstr("--inner-link rate=60MB, rate: '60MB' is not a rate"));
   EXPECT_THAT(message_of([] { parse_link("rate=0mbit", "--link"); }), HasSubstr("not a rate"));
   EXPECT_THAT(message_of([] { parse_link("", "--link"); }), HasSubstr("allowed is rate="));
+}
+
+class LinksFile : public testing::Test {
+ protected:
+  ~LinksFile() override { std::remove(path.c_str()); }
+  const std::string& write(const std::string& content) const {
+    std::ofstream(path) << content;
+    return path;
+  }
+  /// Of three hosts' links.
+  std::string refusal(const std::string& content) const {
+    return message_of([&] { read_links(write(content), 3); });
+  }
+
+  const std::string path = testing::TempDir() + "slip-links-" + std::to_string(getpid());
+};
+
+TEST_F(LinksFile, HasALineForEachPairOfHosts) {
+  const auto links = read_links(write("# from to link\n"
+                                      "0 1 rate=60mbit,latency=1ms\n"
+                                      "\n"
+                                      "  1 0 latency=2ms  # the way back\n"
+                                      "2\t2 rate=8kbit"),
+                                3);
+  ASSERT_EQ(links.size(), 3u);
+  EXPECT_EQ(links[0].from, 0);
+  EXPECT_EQ(links[0].to, 1);
+  EXPECT_EQ(links[0].link.bytes_per_second, 7.5e6);
+  EXPECT_EQ(links[0].link.latency, 1ms);
+  EXPECT_EQ(links[1].from, 1);
+  EXPECT_EQ(links[1].to, 0);
+  EXPECT_EQ(links[1].link.bytes_per_second, 0);
+  EXPECT_EQ(links[1].link.latency, 2ms);
+  EXPECT_EQ(links[2].from, 2);
+  EXPECT_EQ(links[2].to, 2);
+  EXPECT_EQ(links[2].link.bytes_per_second, 1000);
+}
+
+TEST_F(LinksFile, MayHoldNoLink) { EXPECT_TRUE(read_links(write("# none\n"), 3).empty()); }
+
+TEST_F(LinksFile, EveryProblemIsNamedWithFileAndLine) {
+  const auto names = [&](int line, const char* what) {
+    return testing::AllOf(HasSubstr(path), HasSubstr("line " + std::to_string(line) + ": "),
+                          HasSubstr(what));
+  };
+  EXPECT_THAT(refusal("0 3 rate=1mbit\n"), names(1, "'3' is not a host; hosts are 0 to 2"));
+  EXPECT_THAT(refusal("\n-1 0 rate=1mbit\n"), names(2, "'-1' is not a host"));
+  EXPECT_THAT(refusal("0x 1 rate=1mbit\n"), names(1, "'0x' is not a host"));
+  EXPECT_THAT(refusal("99999999999 1 rate=1mbit\n"), names(1, "is not a host"));
+  EXPECT_THAT(refusal("# hosts\n0 1\n"), names(2, "2 fields"));
+  EXPECT_THAT(refusal("0 1 rate=1mbit latency=1ms\n"), names(1, "4 fields"));
+  EXPECT_THAT(refusal("0 1 rate=fast\n"), names(1, "'fast' is not a rate"));
+  EXPECT_THAT(refusal("0 1 rate=0mbit\n"), names(1, "'0mbit' is not a rate"));
+  EXPECT_THAT(refusal("0 1 speed=1mbit\n"), names(1, "'speed' has no place here"));
+  EXPECT_THAT(refusal("0 1 latency=1ms\n1 0 latency=1ms\n0 1 latency=2ms\n"),
+              names(3, "0 -> 1 stands on line 1 already"));
+}
+
+TEST_F(LinksFile, ThatIsNotThereIsRefused) {
+  EXPECT_THAT(message_of([&] { read_links(path + "-none", 3); }),
+              testing::AllOf(HasSubstr("--links"), HasSubstr(path), HasSubstr("no such file")));
+  EXPECT_THAT(message_of([&] { read_links(testing::TempDir(), 3); }), HasSubstr("no such file"));
 }
 
 TEST(Link, SlowLinkNamesARankAndAFactor) {

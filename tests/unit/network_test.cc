@@ -59,6 +59,53 @@ TEST(Network, inside_a_host_the_nic_is_not_used) {
   EXPECT_EQ(network.arrival(0s, 0, 1, 1000), 11us);
 }
 
+TEST(Network, a_pair_of_hosts_may_have_a_link_of_its_own_in_each_direction) {
+  NetworkOptions options = two_hosts();
+  options.links = {{0, 1, {1e3, 1s}}, {1, 0, {0, 5s}}, {2, 2, {0, 7s}}};
+  Network network(6, options);
+  EXPECT_EQ(network.arrival(0s, 0, 2, 1000), 2s);
+  EXPECT_EQ(network.arrival(0s, 3, 1, 1000), 5s);
+  EXPECT_EQ(network.arrival(0s, 4, 5, 1000), 7s);
+  EXPECT_EQ(network.arrival(0s, 2, 3, 1000), 11us) << "not named: the inner link";
+  EXPECT_EQ(network.arrival(9s, 0, 4, 1000), 9s + 2ms) << "not named: the link";
+}
+
+TEST(Network, a_pairs_own_link_shares_the_nics_with_the_others) {
+  NetworkOptions options = two_hosts();
+  options.links = {{0, 1, {1e3, 0s}}};
+  Network network(6, options);
+  EXPECT_EQ(network.arrival(0s, 0, 2, 1000), 1s);
+  EXPECT_EQ(network.arrival(0s, 1, 4, 1000), 1s + 2ms) << "the sender's was taken";
+  EXPECT_EQ(network.arrival(0s, 4, 3, 1000), 1s + 1ms) << "the receiver's was taken";
+}
+
+TEST(Network, one_link_that_takes_time_is_enough_to_take_time) {
+  NetworkOptions options;
+  options.links = {{0, 1, {}}};
+  EXPECT_TRUE(Network(2, options).instant());
+  options.links = {{0, 1, {0, 1us}}};
+  EXPECT_FALSE(Network(2, options).instant());
+}
+
+TEST(Network, links_of_hosts_that_are_none_and_links_given_twice_are_refused) {
+  const auto refusal = [](std::vector<HostLink> links) -> std::string {
+    NetworkOptions options = two_hosts();
+    options.links = std::move(links);
+    try {
+      const Network network(5, options);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::invalid_argument);
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal({{2, 0, {}}}), "");
+  EXPECT_THAT(refusal({{3, 0, {}}}), ::testing::HasSubstr("host 3: the hosts are 0 to 2"));
+  EXPECT_THAT(refusal({{0, -1, {}}}), ::testing::HasSubstr("host -1"));
+  EXPECT_THAT(refusal({{0, 1, {}}, {1, 0, {}}, {0, 1, {}}}),
+              ::testing::HasSubstr("0 -> 1 is given twice"));
+}
+
 TEST(Network, a_rate_of_zero_is_unlimited) {
   NetworkOptions options;
   options.link.latency = 3ms;
@@ -92,6 +139,7 @@ TEST(Network, messages_of_one_pair_arrive_in_order_and_not_before_they_are_sent)
     Random random(seed);
     NetworkOptions options = two_hosts();
     options.slow = {{static_cast<int>(random.below(6)), random.uniform(1, 5)}};
+    options.links = {{0, 1, {random.uniform(1e5, 1e7), 3ms}}, {1, 1, {1e6, 0s}}};
     Network network(6, options);
     std::map<std::pair<int, int>, Time> last;
     Time now{0};

@@ -40,7 +40,7 @@ sim::NetworkOptions links() {
 std::vector<std::string> history(std::uint64_t seed) {
   std::vector<std::string> trace;
   LaunchOptions options = simulated();
-  options.network = links();
+  options.world.network = links();
   options.faults = FaultPlan{.seed = seed, .delay_probability = 0.3, .max_delay = 1ms};
   constexpr int workers = 6;
   launch(
@@ -110,7 +110,7 @@ TEST(Simulator, an_earlier_deadline_does_not_shorten_a_later_one) {
 
 TEST(Simulator, a_put_arrives_after_latency_and_transfer) {
   LaunchOptions options = simulated();
-  options.network.link = {1e6, 1ms};
+  options.world.network.link = {1e6, 1ms};
   launch(
       2,
       [](World& world) {
@@ -268,7 +268,7 @@ TEST(Simulator, a_service_sees_what_came_before_it_was_registered) {
 TEST(Simulator, a_thousand_workers_pass_a_word_around) {
   constexpr int workers = 1024;
   LaunchOptions options = simulated();
-  options.network.link.latency = 1us;
+  options.world.network.link.latency = 1us;
   Time finished{0};
   launch(
       workers,

@@ -1,5 +1,6 @@
 #include "slipstream/tools/slip/command.h"
 
+#include <new>
 #include <utility>
 
 namespace slip::cli {
@@ -13,6 +14,16 @@ void Command::add_common_options() {
       .add("log-level", log_level_, {"trace", "debug", "info", "warn", "error", "off"},
            "how much to log on stderr")
       .add("quiet", quiet_, "print results and errors only");
+}
+
+Status status_of(const std::exception& exception) {
+  if (const auto* error = dynamic_cast<const Error*>(&exception)) return error->status();
+  if (dynamic_cast<const std::bad_alloc*>(&exception)) {
+    return {Code::out_of_memory,
+            "not enough memory; take fewer workers or a smaller model, or raise the limit "
+            "(ulimit -v)"};
+  }
+  return {Code::io, exception.what()};
 }
 
 }  // namespace slip::cli

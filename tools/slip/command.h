@@ -1,5 +1,6 @@
 #pragma once
 
+#include <exception>
 #include <map>
 #include <memory>
 #include <string>
@@ -69,6 +70,9 @@ class Command {
   std::string log_level_ = "warn";
   bool quiet_ = false;
 };
+
+/// What went wrong, as a user is told: also where it was not an Error.
+Status status_of(const std::exception& exception);
 
 using Commands = std::vector<std::unique_ptr<Command>>;
 

@@ -54,13 +54,11 @@ int run(int argc, char** argv) {
     if (request.command->log_level() != "off") warn_of_unknown_variables(commands);
     set_up_log(request.command->log_level());
     return request.command->run();
-  } catch (const Error& error) {
-    const bool usage = error.code() == Code::invalid_argument;
-    print_error(request.command, error.what(), usage ? "--help" : "");
-    return usage ? bad_usage : failed;
   } catch (const std::exception& error) {
-    print_error(request.command, error.what());
-    return failed;
+    const Status status = status_of(error);
+    const bool usage = status.code() == Code::invalid_argument;
+    print_error(request.command, status.message(), usage ? "--help" : "");
+    return usage ? bad_usage : failed;
   }
 }
 

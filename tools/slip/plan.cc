@@ -69,19 +69,39 @@ void check_resume(const std::string& path, Iteration iterations) {
                    start.iteration));
 }
 
+// The modelled links as they were given; empty: none.
+std::string describe_network(const TrainConfig& config) {
+  std::string links;
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty()) links += fmt::format(", {} {}", name, value);
+  };
+  add("link", config.link);
+  add("inner-link", config.inner_link);
+  add("links", config.links);
+  for (const std::string& item : config.slow_link) add("slow-link", item);
+  if (links.empty()) return links;
+  return fmt::format("{} hosts{}{}", config.hosts.value_or(*config.workers), links,
+                     config.transport == "sim" ? "" : ", by pacing");
+}
+
 void measure(const ProtocolConfig& protocol, Plan& plan) {
   for (int rank = 0; rank < plan.graph.size(); ++rank) {
     const std::uint64_t bytes = protocol.memory({plan.graph, rank, plan.parameters, plan.dtype});
     plan.memory += bytes;
     plan.memory_largest = std::max(plan.memory_largest, bytes);
   }
+  // And each worker's parameters, gradient and velocity, which nobody else sees.
+  const std::uint64_t vectors = plan.config.momentum != 0 ? 3 : 2;
+  const std::uint64_t all = plan.memory + static_cast<std::uint64_t>(plan.graph.size()) * vectors *
+                                              plan.parameters * size_of(plan.dtype);
   const auto available = this_machine().memory;
-  if (available && plan.memory > available->available) {
-    throw Error(Code::out_of_memory,
-                fmt::format("the slots of {} workers take {}, of which this machine has {} "
-                            "available; take fewer workers, a smaller model or a smaller max_gap",
-                            plan.graph.size(), format_bytes(plan.memory),
-                            format_bytes(available->available)));
+  if (available && all > available->available) {
+    throw Error(
+        Code::out_of_memory,
+        fmt::format("the slots and vectors of {} workers take {}, of which this machine "
+                    "has {} available; take fewer workers, a smaller model or a smaller "
+                    "max_gap",
+                    plan.graph.size(), format_bytes(all), format_bytes(available->available)));
   }
 }
 
@@ -186,6 +206,7 @@ std::string describe(const Plan& plan) {
                             plan.graph.is_symmetric() ? "symmetric" : "directed", c.weights));
   line("learning", fmt::format("lr={} lr-schedule={} momentum={} weight-decay={} batch={} seed={}",
                                *c.lr, c.lr_schedule, c.momentum, c.weight_decay, c.batch, c.seed));
+  if (const std::string network = describe_network(c); !network.empty()) line("network", network);
   std::string end;
   if (plan.iterations != max_iteration) end += fmt::format(", {} iterations", plan.iterations);
   if (c.seconds) end += fmt::format(", {} seconds", *c.seconds);

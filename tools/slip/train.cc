@@ -20,7 +20,11 @@ class Train final : public Command {
 
   int run() override { return run_training(config_, quiet(), log_level()); }
 
-  std::string more_help() const override { return protocol_help(config_.protocol); }
+  std::string more_help() const override {
+    return protocol_help(config_.protocol) +
+           "\nCtrl-C (SIGINT) or SIGTERM ends the run at an iteration that all workers agree on, "
+           "with its\nresults and exit code 0; a second one ends it at once.\n";
+  }
 
  private:
   TrainConfig config_;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <string_view>
 
 #include "slipstream/trainer/learning_rate.h"
@@ -33,26 +32,45 @@ void check_transport(const std::string& name) {
 int workers_of(const TrainConfig& config) { return config.workers.value_or(default_workers); }
 
 sim::Link link_of(const std::string& text, const char* option) {
-  if (text.empty()) return {};
-  const LinkModel model = parse_link(text, option);
-  return {std::isinf(model.rate) ? 0 : model.rate, model.latency};
+  return text.empty() ? sim::Link{} : parse_link(text, option);
+}
+
+bool has_links(const TrainConfig& config) {
+  return !config.link.empty() || !config.inner_link.empty() || !config.links.empty();
+}
+
+int workers_per_host(const TrainConfig& config) {
+  const int workers = workers_of(config);
+  const int hosts = config.hosts.value_or(workers);
+  return (workers + hosts - 1) / hosts;
+}
+
+void check_hosts(const TrainConfig& config) {
+  if (!config.hosts) return;
+  const int workers = workers_of(config);
+  if (*config.hosts > workers) {
+    fail(fmt::format("--hosts is {}; allowed are integers from 1 to {}, the workers", *config.hosts,
+                     workers));
+  }
+  const int block = workers_per_host(config);
+  if (const int filled = (workers + block - 1) / block; filled < *config.hosts) {
+    fail(
+        fmt::format("--hosts is {}: {} workers in blocks of {} are on {} hosts; allowed are "
+                    "numbers that leave no host empty, such as {}",
+                    *config.hosts, workers, block, filled, filled));
+  }
 }
 
 void check_links(const TrainConfig& config) {
   network_of(config);
-  const bool modelled =
-      !config.link.empty() || !config.inner_link.empty() || !config.slow_link.empty();
-  if (modelled && config.transport != "sim") {
-    fail("--link, --inner-link and --slow-link model a network; allowed is --transport sim");
-  }
-  if (!config.slow_link.empty() && config.link.empty() && config.inner_link.empty()) {
-    fail("--slow-link needs --link or --inner-link, the links that it makes slower");
+  if (!config.slow_link.empty() && !has_links(config)) {
+    fail("--slow-link needs --link, --inner-link or --links, the links that it makes slower");
   }
 }
 
 // Without a compute time or a link, virtual time stands still.
 void check_time_passes(const TrainConfig& config) {
-  const bool passes = !config.compute.empty() || !config.link.empty() || !config.inner_link.empty();
+  const bool passes = !config.compute.empty() || has_links(config);
   const bool bounded = config.iterations || config.epochs;
   if (config.transport == "sim" && config.seconds && !bounded && !passes) {
     fail("--seconds in sim needs --compute or --link, else no virtual time passes");
@@ -106,9 +124,12 @@ Options describe(TrainConfig& c) {
       .add("compute", c.compute, "an iteration's compute takes at least 10ms[,jitter=0.05]")
       .add("slow", c.slow, "rank=3,x=4 or random,x=6,p=1/n (repeatable)")
       .add("drop", c.drop, "p=0.01, where a protocol that tolerates loss receives")
-      .add("link", c.link, "rate=60mbit,latency=1ms between hosts")
+      .add("link", c.link,
+           "rate=60mbit,latency=1ms between hosts: modelled in sim, by pacing on threads and shm")
       .add("inner-link", c.inner_link, "the same within a host")
-      .add("slow-link", c.slow_link, "rank=3,x=5 (repeatable)");
+      .add("slow-link", c.slow_link, "rank=3,x=5 (repeatable)")
+      .add("links", c.links,
+           "FILE of lines 'from to rate=60mbit,latency=1ms': pairs of hosts; else --link");
   options.section("Out")
       .add("report", c.report, "FILE.json for the run's figures")
       .add("trace", c.trace, "FILE.json for chrome://tracing and ui.perfetto.dev")
@@ -146,11 +167,13 @@ Heterogeneity heterogeneity_of(const TrainConfig& config) {
 
 sim::NetworkOptions network_of(const TrainConfig& config) {
   const int workers = workers_of(config);
-  const int hosts = config.hosts.value_or(workers);
   sim::NetworkOptions network;
-  network.workers_per_host = (workers + hosts - 1) / hosts;
+  network.workers_per_host = workers_per_host(config);
   network.link = link_of(config.link, "--link");
   network.inner_link = link_of(config.inner_link, "--inner-link");
+  if (!config.links.empty()) {
+    network.links = read_links(config.links, config.hosts.value_or(workers));
+  }
   for (const std::string& item : config.slow_link) {
     const SlowLink slow = parse_slow_link(item, workers);
     network.slow.emplace_back(slow.rank, slow.factor);
@@ -165,15 +188,12 @@ void validate(const TrainConfig& config) {
     fail(fmt::format("--drop needs a protocol that tolerates loss, which {} does not",
                      config.protocol));
   }
+  check_hosts(config);
   check_links(config);
   check_time_passes(config);
   parse_lr_schedule(config.lr_schedule);
   if (parse_target(config.target) && config.evaluate_every == 0) {
     fail("--target is judged from evaluations, so --evaluate-every is at least 1");
-  }
-  if (config.hosts && *config.hosts > workers_of(config)) {
-    fail(fmt::format("--hosts is {}; allowed are integers from 1 to {}, the workers", *config.hosts,
-                     workers_of(config)));
   }
   if (config.rank && config.rendezvous.empty()) {
     fail("--rank needs --rendezvous HOST:PORT, where the workers meet");

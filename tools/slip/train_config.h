@@ -51,6 +51,7 @@ struct TrainConfig {
   std::string link;
   std::string inner_link;
   std::vector<std::string> slow_link;
+  std::string links;
   // Out
   std::string report;
   std::string trace;

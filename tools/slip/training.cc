@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
+#include <string_view>
 #include <utility>
 
 #include "slipstream/runtime/launch.h"
@@ -22,6 +24,7 @@ namespace {
 // Where workers outnumber the cores, who spins takes the core from who computes.
 WorldOptions world_options(const TrainConfig& config) {
   WorldOptions options;
+  options.network = network_of(config);
   if (*config.workers > this_machine().cores) options.max_spin = Duration::zero();
   return options;
 }
@@ -44,7 +47,6 @@ void run_in_process(const Plan& plan, bool quiet) {
   options.world = world_options(config);
   if (config.transport == "sim") {
     options.kind = LaunchKind::simulated;
-    options.network = network_of(config);
     options.stack_bytes = 1 << 20;  // models call deeply; only touched pages cost memory
   }
   launch(
@@ -62,14 +64,36 @@ void run_in_process(const Plan& plan, bool quiet) {
   publish(*results, config, quiet);
 }
 
-void run_as_worker(const Plan& plan, bool quiet) {
-  World world = World::connect(world_options(plan.config));
+void work_in(World& world, const Plan& plan, bool quiet) {
   const char* local_rank = std::getenv("SLIP_LOCAL_RANK");
   WorkerSettings settings;
   settings.show_progress = !quiet;
   settings.core = core_of(plan.config, local_rank ? std::atoi(local_rank) : world.rank());
   auto results = train(world, plan, std::make_unique<RemoteBoard>(world), settings);
   if (results) publish(*results, plan.config, quiet);
+}
+
+// Tells the others why this worker fails. False if nobody can be told.
+bool tell(const std::optional<World>& world, const Status& reason) {
+  if (world) world->fail(reason);
+  return world || reason.code() == Code::peer_lost;
+}
+
+ExitCode run_as_worker(const Plan& plan, bool quiet) {
+  const char* server = std::getenv("SLIP_RENDEZVOUS_SERVER");
+  const bool launched = server && std::string_view(server) == "launcher";
+  std::optional<World> world;
+  Status reason;
+  try {
+    world.emplace(World::connect(world_options(plan.config)));
+    work_in(*world, plan, quiet);
+    return done;
+  } catch (const std::exception& error) {
+    reason = status_of(error);
+  }
+  // A launcher says once, for all workers, what the first failure was.
+  if (!tell(world, reason) || !launched) reason.throw_if_failed();
+  return failed;
 }
 
 ExitCode run_as_processes(Plan plan, bool quiet, const std::string& log_level) {
@@ -97,6 +121,11 @@ bool joins_a_world(TrainConfig& config) {
   const char* launched = std::getenv("SLIP_SIZE");
   if (!launched && !config.workers) fail("--rendezvous needs --workers, how many will meet there");
   if (!config.rank) fail("--rendezvous needs --rank, this worker's number");
+  try {
+    parse_endpoint(config.rendezvous);
+  } catch (const Error& error) {
+    fail(fmt::format("--rendezvous: {}", error.what()));
+  }
   const std::string asked = config.workers ? fmt::format("{}", *config.workers) : launched;
   if (launched && asked != launched) {
     fail(fmt::format("--workers is {}, but the launcher has started {}; leave it out", asked,
@@ -105,6 +134,10 @@ bool joins_a_world(TrainConfig& config) {
   setenv("SLIP_RENDEZVOUS", config.rendezvous.c_str(), 1);
   setenv("SLIP_RANK", fmt::format("{}", *config.rank).c_str(), 1);
   setenv("SLIP_SIZE", asked.c_str(), 1);
+  if (config.workers && *config.rank >= *config.workers) {
+    fail(fmt::format("--rank is {}; allowed are 0 to {}, as --workers is {}", *config.rank,
+                     *config.workers - 1, *config.workers));
+  }
   config.workers = tcp_options_from_environment()->size;
   if (config.transport != "auto" && config.transport != "shm") {
     fail(
@@ -137,7 +170,7 @@ ExitCode run_training(TrainConfig config, bool quiet, const std::string& log_lev
     return done;
   }
   if (joins) {
-    run_as_worker(plan, quiet);
+    return run_as_worker(plan, quiet);
   } else if (plan.config.transport == "shm") {
     return run_as_processes(plan, quiet, log_level);
   } else {

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "slipstream/collectives/broadcast.h"
+#include "slipstream/collectives/tree.h"
 #include "slipstream/tools/slip/progress_view.h"
 #include "slipstream/tools/slip/stop_on_signal.h"
 #include "slipstream/trainer/learning_rate.h"
@@ -101,10 +101,11 @@ std::optional<Results> train(World& world, const Plan& plan, std::unique_ptr<Boa
                   trainer_options(plan, leads ? *evaluator : *task));
   start(world, config, *task, trainer);
 
+  // Up to the end of all: whoever is told to stop while it is done already finishes that.
+  std::optional<StopOnSignal> stop;
+  if (settings.stops_on_signal) stop.emplace(trainer);
   const Duration cpu_before = thread_cpu_time();
   {
-    std::optional<StopOnSignal> stop;
-    if (settings.stops_on_signal) stop.emplace(trainer);
     std::optional<ProgressView> view;
     if (leads && settings.show_progress) {
       view.emplace(world.size(), plan.iterations == max_iteration ? std::nullopt

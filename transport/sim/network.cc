@@ -3,14 +3,29 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "slipstream/base/error.h"
 
 namespace slip::sim {
 
+namespace {
+
+std::uint64_t pair_of(int source, int target) {
+  return (static_cast<std::uint64_t>(source) << 32) | static_cast<std::uint32_t>(target);
+}
+
+}  // namespace
+
+bool NetworkOptions::instant() const {
+  return link.instant() && inner_link.instant() &&
+         std::all_of(links.begin(), links.end(),
+                     [](const HostLink& pair) { return pair.link.instant(); });
+}
+
 Network::Network(int workers, NetworkOptions options)
     : options_(std::move(options)),
-      instant_(options_.link.instant() && options_.inner_link.instant()),
+      instant_(options_.instant()),
       slowness_(static_cast<std::size_t>(workers), 1.0) {
   options_.workers_per_host = std::max(1, options_.workers_per_host);
   for (const auto& [rank, factor] : options_.slow) {
@@ -20,17 +35,37 @@ Network::Network(int workers, NetworkOptions options)
     }
     slowness_[static_cast<std::size_t>(rank)] *= factor;
   }
+  const int hosts = host_of(workers - 1) + 1;
+  for (const HostLink& pair : std::exchange(options_.links, {})) {
+    for (const int host : {pair.from, pair.to}) {
+      if (host < 0 || host >= hosts) {
+        throw Error(Code::invalid_argument,
+                    fmt::format("link of host {}: the hosts are 0 to {}", host, hosts - 1));
+      }
+    }
+    if (!links_.emplace(pair_of(pair.from, pair.to), pair.link).second) {
+      throw Error(Code::invalid_argument,
+                  fmt::format("the link {} -> {} is given twice", pair.from, pair.to));
+    }
+  }
   if (instant_) return;
-  const auto hosts = static_cast<std::size_t>(host_of(workers - 1)) + 1;
-  sending_until_.resize(hosts);
-  receiving_until_.resize(hosts);
+  sending_until_.resize(static_cast<std::size_t>(hosts));
+  receiving_until_.resize(static_cast<std::size_t>(hosts));
   inner_until_.resize(static_cast<std::size_t>(workers));
+}
+
+const Link& Network::link_between(int source, int target) const {
+  if (!links_.empty()) {
+    const auto own = links_.find(pair_of(source, target));
+    if (own != links_.end()) return own->second;
+  }
+  return source == target ? options_.inner_link : options_.link;
 }
 
 Time Network::arrival(Time now, int from, int to, std::size_t bytes) {
   const int source = host_of(from);
   const int target = host_of(to);
-  const Link& link = source == target ? options_.inner_link : options_.link;
+  const Link& link = link_between(source, target);
   const double slowness =
       std::max(slowness_[static_cast<std::size_t>(from)], slowness_[static_cast<std::size_t>(to)]);
   const Duration occupied =
