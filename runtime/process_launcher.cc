@@ -29,6 +29,7 @@ using namespace std::chrono_literals;
 
 // How long output may still come from a process that has escaped from its worker's group.
 constexpr Duration output_grace = 1s;
+constexpr Duration same_signal = 500ms;
 
 bool is_ignored(int signal) {
   struct sigaction action;
@@ -113,14 +114,16 @@ class Run {
       while (const int signal = signals_.take()) {
         if (stop_reason_.empty()) {
           stop(signal_name(signal));
-        } else {
+        } else if (signal_name(signal) != stop_reason_ || steady_now() >= second_from_) {
           kill_all(signal_name(signal));
         }
       }
       take_ends();
       if (steady_now() >= deadline_) next_step();
     }
-    return result();
+    ProcessResult result = this->result();
+    result.interrupted = !stop_reason_.empty();
+    return result;
   }
 
  private:
@@ -201,6 +204,7 @@ class Run {
   void stop(const std::string& reason) {
     if (!stop_reason_.empty()) return;
     stop_reason_ = reason;
+    second_from_ = deadline_after(same_signal);
     for (const Worker& worker : workers_) {
       if (worker.process) worker.process->signal(SIGTERM);
     }
@@ -245,20 +249,29 @@ class Run {
 
   ProcessResult result() const {
     if (culprit_ < 0 && stopped_by_force_) {
-      return {1, -1, fmt::format("{} ended the run before the workers were done", stop_reason_)};
+      return failure(-1,
+                     fmt::format("{} ended the run before the workers were done", stop_reason_));
     }
     if (culprit_ < 0) return {};
     const Worker& worker = workers_[culprit_];
-    const Status failure = server_.failure();
-    if (failure.code() == Code::aborted && failure.peer() == culprit_) {
-      return {1, culprit_, failure.message()};
+    const Status reported = server_.failure();
+    if (reported.code() == Code::aborted && reported.peer() == culprit_) {
+      return failure(culprit_, reported.message());
     }
     if (!worker.forced && !worker.end->ok()) {
-      return {1, culprit_, fmt::format("rank {} {}", culprit_, worker.end->describe())};
+      return failure(culprit_, fmt::format("rank {} {}", culprit_, worker.end->describe()));
     }
-    return {1, culprit_,
-            fmt::format("rank {} left its peers without a goodbye and {}", culprit_,
-                        worker.forced ? "had to be ended" : worker.end->describe())};
+    return failure(culprit_,
+                   fmt::format("rank {} left its peers without a goodbye and {}", culprit_,
+                               worker.forced ? "had to be ended" : worker.end->describe()));
+  }
+
+  static ProcessResult failure(int culprit, std::string message) {
+    ProcessResult result;
+    result.exit_code = 1;
+    result.culprit_rank = culprit;
+    result.message = std::move(message);
+    return result;
   }
 
   const ProcessOptions& options_;
@@ -273,6 +286,7 @@ class Run {
 
   Step step_ = Step::run;
   Time deadline_ = never;
+  Time second_from_ = never;       // the same signal again, from then on, is a second one
   std::string stop_reason_;        // who asked to stop; empty if nobody has
   bool stopped_by_force_ = false;  // workers died of it
   int culprit_ = -1;

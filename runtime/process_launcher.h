@@ -24,9 +24,9 @@ struct ProcessOptions {
 };
 
 struct ProcessResult {
-  int exit_code = 0;      // 0 if every worker exited with 0, else 1
-  int culprit_rank = -1;  // the worker that failed first
-  std::string message;       // one line; empty if all is well
+  int exit_code = 0;         // 0 if every worker exited with 0, else 1
+  int culprit_rank = -1;     // the worker that failed first
+  std::string message;       // one line, its own words if it has said why; empty if all is well
   bool interrupted = false;  // a signal, or the end of our output's reader, asked for the end
 };
 
@@ -38,10 +38,11 @@ struct ProcessResult {
 /// thread dies, the kernel kills the workers (but not what they have started).
 ///
 /// A first SIGINT or SIGTERM is passed to the workers as SIGTERM, once, for them to stop as they
-/// see fit; so is the end of whoever reads our output. A second one kills them. Only this call
-/// takes these signals, by blocking them in its thread: other threads of the program must block
-/// them too. A signal that the program ignores stays ignored. Throws Error if the program cannot be
-/// started; the program must not ignore SIGCHLD.
+/// see fit; so is the end of whoever reads our output. A second one kills them, unless it is the
+/// same again within half a second: a terminal, a shell and a supervisor may each pass it on. Only
+/// this call takes these signals, by blocking them in its thread: other threads of the program must
+/// block them too. A signal that the program ignores stays ignored. Throws Error if the program
+/// cannot be started; the program must not ignore SIGCHLD.
 ProcessResult run_processes(const ProcessOptions& options);
 
 }  // namespace slip

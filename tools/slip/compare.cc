@@ -1,6 +1,8 @@
 #include "slipstream/tools/slip/compare.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "slipstream/tools/slip/plan.h"
+#include "slipstream/tools/slip/stop_on_signal.h"
 #include "slipstream/tools/slip/train_config.h"
 #include "slipstream/tools/slip/training.h"
 #include "slipstream/trainer/files.h"
@@ -23,24 +26,21 @@ namespace {
 
 [[noreturn]] void fail(const std::string& line) { throw Error(Code::invalid_argument, line); }
 
-/// A folder of our own for what the runs report, removed with what is in it.
-class TemporaryFolder {
+/// A file in memory for what a run reports: other processes can write it while we live, and nothing
+/// is left behind however we end.
+class MemoryFile {
  public:
-  TemporaryFolder()
-      : path_((std::filesystem::temp_directory_path() / "slip-compare-XXXXXX").string()) {
-    if (!mkdtemp(path_.data())) throw_errno("cannot make the folder " + path_);
+  MemoryFile() : fd_(memfd_create("slip-compare", MFD_CLOEXEC)) {
+    if (fd_ < 0) throw_errno("cannot make a file in memory");
   }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~MemoryFile() { close(fd_); }
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
 
-  const std::string& path() const { return path_; }
+  std::string path() const { return fmt::format("/proc/{}/fd/{}", getpid(), fd_); }
 
  private:
-  std::string path_;
+  int fd_;
 };
 
 // "a,b", "a b" or "all" as names.
@@ -102,7 +102,6 @@ class Compare final : public Command {
       for (const Plan& plan : plans) fmt::print("{}\n", describe(plan));
       return done;
     }
-    const TemporaryFolder folder;
     std::vector<Report> reports;
     std::vector<std::vector<Span>> timelines;
     for (const TrainConfig& config : runs) {
@@ -111,13 +110,16 @@ class Compare final : public Command {
         std::fflush(stdout);
       }
       TrainConfig one = config;
-      one.report = fmt::format("{}/{}.json", folder.path(), reports.size());
-      if (!config_.html.empty()) one.trace = one.report + ".trace";
+      const MemoryFile report;
+      const MemoryFile trace;
+      one.report = report.path();
+      if (!config_.html.empty()) one.trace = trace.path();
       if (const ExitCode code = run_training(one, quiet(), log_level()); code != done) return code;
       reports.push_back(read_report(one.report));
       timelines.push_back(one.trace.empty()
                               ? std::vector<Span>()
                               : spans_from_chrome_trace(read_file(one.trace), one.trace));
+      if (stopped_by_signal()) break;
     }
     publish(reports, timelines);
     return done;

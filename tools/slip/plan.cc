@@ -24,6 +24,8 @@ std::vector<std::string> all_protocols() {
 // A run may take hours, so that its results have a place to go is made sure of before.
 void check_writable(const std::string& path, const char* option) {
   if (path.empty()) return;
+  // A link is written through, wherever it leads.
+  if (std::filesystem::is_symlink(path) && access(path.c_str(), W_OK) == 0) return;
   std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (folder.empty()) folder = ".";
   const bool is_folder = std::filesystem::is_directory(path);

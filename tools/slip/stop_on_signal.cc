@@ -7,12 +7,17 @@ namespace {
 
 // Lock-free, so a handler may read it. Sequentially consistent: it is for once in a run.
 std::atomic<Trainer*> running{nullptr};
+std::atomic<bool> stopped{false};
 
 void stop(int) {
+  stopped.store(true);
   if (Trainer* trainer = running.load()) trainer->stop();
 }
 
 }  // namespace
+
+bool stopped_by_signal() { return stopped.load(); }
+void note_stop_by_signal() { stopped.store(true); }
 
 StopOnSignal::StopOnSignal(Trainer& trainer) {
   running.store(&trainer);

@@ -22,4 +22,9 @@ class StopOnSignal {
   std::array<struct sigaction, 2> before_;
 };
 
+/// A signal has ended a run of this process, or of the workers that it has started, before its
+/// time.
+bool stopped_by_signal();
+void note_stop_by_signal();
+
 }  // namespace slip::cli

@@ -14,6 +14,7 @@
 #include "slipstream/runtime/tcp_bootstrap.h"
 #include "slipstream/tools/slip/machine.h"
 #include "slipstream/tools/slip/plan.h"
+#include "slipstream/tools/slip/stop_on_signal.h"
 #include "slipstream/tools/slip/worker.h"
 
 namespace slip::cli {
@@ -110,6 +111,7 @@ ExitCode run_as_processes(Plan plan, bool quiet, const std::string& log_level) {
   for (std::string& word : arguments_of(options)) processes.argv.push_back(std::move(word));
 
   const ProcessResult result = run_processes(processes);
+  if (result.interrupted) note_stop_by_signal();
   if (!result.message.empty()) fmt::print(stderr, "slip train: {}\n", result.message);
   return result.exit_code == 0 ? done : failed;
 }
