@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <memory>
 
 #include "slipstream/perf/bench.h"
 
@@ -16,14 +15,14 @@ class Puts {
         word_offset_((bench.size + 7) / 8 * 8),
         here_(bench.world.allocate(bench.name, word_offset_ + sizeof(Word))),
         there_(bench.world.attach(pair_.peer, bench.name)),
-        source_(std::make_unique<std::byte[]>(bench.size)) {}
+        source_(bench.world.allocate(bench.name + "/source", bench.size)) {}
 
   bool starts() const { return pair_.starts; }
 
-  Status put() { return bench_.world.transport().put(there_, 0, source_.get(), bench_.size); }
+  Status put() { return bench_.world.transport().put(there_, 0, source_.data(), bench_.size); }
   Status put_signal() {
     const Word word = make_word(bench_.world.incarnation(), ++sent_);
-    return bench_.world.transport().put_signal(there_, 0, source_.get(), bench_.size, word_offset_,
+    return bench_.world.transport().put_signal(there_, 0, source_.data(), bench_.size, word_offset_,
                                                word);
   }
   Status await() {
@@ -32,7 +31,7 @@ class Puts {
     return bench_.world.wait_until(here, bench_.world.deadline(), "a put");
   }
 
-  void fill() { perf::fill(source_.get(), bench_.size, bench_.world.rank(), sent_ + 1); }
+  void fill() { perf::fill(source_.data(), bench_.size, bench_.world.rank(), sent_ + 1); }
   std::uint64_t count_wrong() const {
     return perf::count_wrong(here_.data(), bench_.size, pair_.peer, awaited_);
   }
@@ -43,7 +42,7 @@ class Puts {
   const std::size_t word_offset_;
   Region here_;
   RemoteRegion there_;
-  std::unique_ptr<std::byte[]> source_;
+  Region source_;  // registered, as senders' buffers are
   Iteration sent_ = 0;
   Iteration awaited_ = 0;
 };

@@ -8,6 +8,7 @@
 #include "slipstream/runtime/fiber_internal.h"
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if defined(__SANITIZE_THREAD__)
@@ -29,6 +30,22 @@ ExceptionState exchange_exception_state(const ExceptionState& next) {
   auto* current = reinterpret_cast<ExceptionState*>(abi::__cxa_get_globals());
   return std::exchange(*current, next);
 }
+
+class Stacks {
+ public:
+  explicit Stacks(std::size_t bytes) : stacks_(bytes) {}
+  context::stack_context allocate() { return stacks_.allocate(); }
+  void deallocate(context::stack_context& stack) {
+#if defined(__SANITIZE_ADDRESS__)
+    // Or the sanitizer takes what is mapped there next for the frames that were left behind.
+    __asan_unpoison_memory_region(static_cast<char*>(stack.sp) - stack.size, stack.size);
+#endif
+    stacks_.deallocate(stack);
+  }
+
+ private:
+  context::protected_fixedsize_stack stacks_;
+};
 
 /// The calls under way as the thread sanitizer sees them, of one fiber. It is told on the resumer's
 /// side only: the frames that a switch leaves by one way and enters by another then add up.
@@ -56,7 +73,7 @@ class CallStack {
 
 struct Fiber::Impl {
   std::function<void()> body;
-  context::protected_fixedsize_stack allocator;
+  Stacks allocator;
   context::stack_context stack;
   context::fiber fiber;   // the body, while it does not run
   context::fiber caller;  // whoever resumed it, while it runs

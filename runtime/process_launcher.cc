@@ -121,6 +121,8 @@ class Run {
       take_ends();
       if (steady_now() >= deadline_) next_step();
     }
+    // They have all ended; what they said of why may still be on its way.
+    server_.wait_until_empty(output_grace);
     ProcessResult result = this->result();
     result.interrupted = !stop_reason_.empty();
     return result;

@@ -76,7 +76,9 @@ class RingSender {
     // given up the line.
     std::uint64_t record = place(message.size());
     if (record == no_room) [[unlikely]] {
-      if (Status s = wait_for_room(message.size(), deadline, &record); !s) return s;
+      std::uint64_t awaited = no_room;  // so that `record` may stay in a register
+      if (Status s = wait_for_room(message.size(), deadline, &awaited); !s) return s;
+      record = awaited;
     }
     copy(payload(record), message.data(), message.size());
     return publish(record, message.size());
@@ -97,6 +99,7 @@ class RingSender {
   /// slower than narrow ones in order.
   static void copy(std::byte* to, const std::byte* from, std::size_t bytes) {
     if (bytes <= 256) {
+#pragma GCC unroll 1
       for (; bytes >= 16; bytes -= 16, to += 16, from += 16) {
         std::memcpy(to, from, 16);
         asm volatile("" ::: "memory");  // or the compiler would call the library

@@ -143,7 +143,17 @@ class RendezvousServer::Impl {
       if (stopping_) return false;
       reports.swap(reports_);
     }
-    for (const auto& [rank, message] : reports) book_.lose(rank, message);
+    for (const auto& [rank, message] : reports) {
+      // What the worker still said of itself goes before what others say of it.
+      const std::uint64_t connection = connection_of_rank_[static_cast<std::size_t>(rank)];
+      if (connections_.contains(connection)) {
+        epoll_event readable{};
+        readable.events = EPOLLIN;
+        readable.data.u64 = connection;
+        handle(readable);
+      }
+      book_.lose(rank, message);
+    }
     publish();
     send_outgoing();
     return true;

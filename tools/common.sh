@@ -30,11 +30,10 @@ must() {
   return 1
 }
 
-# build PRESET TARGET [CMAKE_OPTION...]
+# build PRESET TARGET
 build() {
   local preset=$1 target=$2
-  shift 2
-  must "$preset: configure" "build/logs/$preset-configure.log" cmake --preset "$preset" "$@" &&
+  must "$preset: configure" "build/logs/$preset-configure.log" cmake --preset "$preset" &&
     must "$preset: build" "build/logs/$preset-build.log" \
       cmake --build --preset "$preset" --target "$target"
 }

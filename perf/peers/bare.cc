@@ -63,11 +63,22 @@ double microseconds(Clock::duration d) {
   std::exit(1);
 }
 
-constexpr std::size_t ring_slots = 1024;
+/// With 64-byte messages the ring stays in both processors' first-level caches.
+constexpr std::size_t ring_slots = 224;
 constexpr long window = 1024;
 
 /// A slot is a sequence number and the payload; the reader returns what it has consumed.
 std::size_t slot_bytes(std::size_t size) { return 8 + (size + 7) / 8 * 8; }
+
+/// The library's wide, overlapping stores are several times slower here.
+void copy_narrowly(std::byte* to, const std::byte* from, std::size_t size) {
+  std::size_t i = 0;
+  for (; i + 16 <= size; i += 16) {
+    std::memcpy(to + i, from + i, 16);
+    asm volatile("" ::: "memory");  // or the compiler would call the library
+  }
+  std::memcpy(to + i, from + i, size - i);
+}
 
 std::vector<double> ring(const Peer& p) {
   std::byte* slots = p.memory[1];
@@ -85,7 +96,7 @@ std::vector<double> ring(const Peer& p) {
       while (k - consumed >= ring_slots) {
         consumed = p.control->lines[0].value.load(std::memory_order_acquire);
       }
-      std::memcpy(slot(k) + 8, message.data(), p.size);
+      copy_narrowly(slot(k) + 8, message.data(), p.size);
       word(slot(k)).store(k + 1, std::memory_order_release);
     }
   } else {

@@ -119,7 +119,7 @@ Status ShmTransport::put(const RemoteRegion& to, std::size_t offset, const void*
                          std::size_t bytes) {
   if (!to.contains(offset, bytes)) [[unlikely]]
     return out_of_bounds(to, offset, bytes);
-  std::memcpy(to.memory.get() + offset, from, bytes);
+  if (bytes > 0) std::memcpy(to.memory.get() + offset, from, bytes);  // else `from` may be null
   return {};
 }
 
