@@ -46,6 +46,6 @@ function(slip_test name tier)
   if(tier STREQUAL multiprocess)
     set(processors 2)  # processes that wait for each other run beside nothing else
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+  gtest_discover_tests(${name} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS ${tier} TIMEOUT 300 PROCESSORS ${processors})
 endfunction()

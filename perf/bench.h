@@ -26,7 +26,7 @@ struct Measurement {
   /// Microseconds of one operation, a sample for each iteration. Empty on ranks that only take
   /// part.
   std::vector<double> times;
-  /// How many operations a sample is the mean of, where one is too short for the clock.
+  /// How many operations one iteration does, of which its sample is the mean.
   double operations = 1;
   /// Microseconds between operations that follow each other closely, where that is not the time of
   /// one: what bw and rate are made from.

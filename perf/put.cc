@@ -77,6 +77,7 @@ std::uint64_t check(Puts& puts) {
 Measurement measure(const Bench& bench) {
   Puts puts(bench);
   Measurement result;
+  result.operations = 2;  // there and back
   result.times = ping_pong(
       bench, bench.iterations, [&](std::int64_t) { return puts.put_signal(); },
       [&](std::int64_t) { return puts.await(); });

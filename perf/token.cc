@@ -9,6 +9,7 @@ Measurement measure(const Bench& bench) {
   // With one token to spend, who has announced k may enter k + 1 once its peer has announced k.
   Tokens tokens(bench.world, bench.name, {{peer}, {peer}}, 1);
   Measurement result;
+  result.operations = 2;  // there and back
   result.times = ping_pong(
       bench, bench.iterations,
       [&](std::int64_t k) { return tokens.announce(static_cast<Iteration>(k)); },

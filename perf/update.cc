@@ -46,6 +46,7 @@ Measurement measure(const Bench& bench) {
   Updates updates(bench);
   updates.fill();
   Measurement result;
+  result.operations = 2;  // there and back
   result.times = ping_pong(
       bench, bench.iterations, [&](std::int64_t) { return updates.send(); },
       [&](std::int64_t) { return updates.await(); });
