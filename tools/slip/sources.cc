@@ -16,8 +16,9 @@ namespace {
 constexpr std::string_view prefix = "SLIP_";
 
 // Set by launchers and tests, and options of nobody.
-constexpr std::array<std::string_view, 5> reserved = {
-    "SLIP_SIZE", "SLIP_LOCAL_RANK", "SLIP_LOCAL_SIZE", "SLIP_RENDEZVOUS_SERVER", "SLIP_TEST_DATA"};
+constexpr std::array<std::string_view, 7> reserved = {
+    "SLIP_SIZE",      "SLIP_LOCAL_RANK", "SLIP_LOCAL_SIZE", "SLIP_RENDEZVOUS_SERVER",
+    "SLIP_TEST_DATA", "SLIP_TEST_SEED",  "SLIP_TEST_SEEDS"};
 
 std::string variable_of(std::string_view option) {
   std::string variable(prefix);
