@@ -17,6 +17,11 @@ int depth(const Hop& hop) {
   return hop.max_gap + 1 + hop.staleness.value_or(0);
 }
 
+/// Updates of an iteration that a worker waits for: one at least, but for a world of one.
+int needed(int in_neighbours, int backup) {
+  return std::min(in_neighbours, std::max(1, in_neighbours - backup));
+}
+
 UpdateQueueOptions queue_options(const Hop& hop, std::size_t bytes) {
   UpdateQueueOptions options;
   options.bytes = bytes;
@@ -29,7 +34,7 @@ class HopProtocol final : public Protocol {
   HopProtocol(const Run& run, const Hop& options)
       : run_(run),
         options_(options),
-        need_(std::max(1, static_cast<int>(run.neighbourhood.in.size()) - options.backup)),
+        need_(needed(static_cast<int>(run.neighbourhood.in.size()), options.backup)),
         queue_(run.world, "hop/updates", run.neighbourhood, queue_options(options, run.x.bytes())),
         // An acknowledgement is a token that is given on consuming an update, not on entering an
         // iteration, and there is one.

@@ -245,6 +245,24 @@ TEST(Hop, AStragglerSlowsEverybodyWithoutSkippingAndNobodyWithIt) {
   EXPECT_GT(skipped, 100U);
 }
 
+TEST(Hop, AWorldOfOneTrainsInEveryMode) {
+  for (const Hop& hop : {Hop{.backup = 1, .max_jump = 10}, Hop{.staleness = 2, .max_jump = 2},
+                         Hop{.notify_ack = true}, Hop{.order = Hop::Order::serial}}) {
+    for (const LaunchKind kind : {LaunchKind::simulated, LaunchKind::threads}) {
+      LaunchOptions launch_options;
+      launch_options.kind = kind;
+      launch(
+          1,
+          [&](World& world) {
+            Trainer trainer(world, {{nullptr, 3}}, hop, {.iterations = 5});
+            while (trainer.running()) trainer.step(trainer.gradient()).throw_if_failed();
+            EXPECT_EQ(trainer.iterations_done(), 5U);
+          },
+          launch_options);
+    }
+  }
+}
+
 TEST(Hop, RefusesCombinationsThatMakeNoSense) {
   const Graph ring = Graph::named("ring", 4);
   const auto reason = [&](const Hop& hop) -> std::string {
