@@ -1,6 +1,7 @@
 #include "slipstream/runtime/agreed_stop.h"
 
 #include <algorithm>
+#include <string>
 
 namespace slip {
 namespace {
@@ -17,16 +18,24 @@ std::size_t end_word(int rank) { return answer_word(rank) + 8; }
 
 }  // namespace
 
-AgreedStop::AgreedStop(const World& world, Iteration limit, Iteration slack)
-    : world_(&world), limit_(limit), slack_(slack), own_(world.allocate("stop", 64)) {
+AgreedStop::AgreedStop(const World& world, std::string_view name, Iteration limit, Iteration slack)
+    : world_(&world),
+      limit_(limit),
+      slack_(slack),
+      own_(world.allocate(std::string(name) + "/stop", 64)) {
+  const std::string stop = std::string(name) + "/stop";
+  const std::string stops = std::string(name) + "/stops";
   if (world.rank() == 0) {
-    collected_ = world.allocate("stops", answer_word(world.size()));
-    for (int rank = 0; rank < world.size(); ++rank) workers_.push_back(world.attach(rank, "stop"));
+    collected_ = world.allocate(stops, answer_word(world.size()));
+    for (int rank = 0; rank < world.size(); ++rank) workers_.push_back(world.attach(rank, stop));
   }
-  rank0_ = world.attach(0, "stops");
+  rank0_ = world.attach(0, stops);
 }
 
-bool AgreedStop::asked() const { return own_.word(asked_word) != 0; }
+bool AgreedStop::asked() const {
+  // Rank 0 answers in the poll in which it asks: its word to itself may take its time.
+  return asked_all_ || own_.word(asked_word) != 0;
+}
 
 bool AgreedStop::all_have(std::size_t first_word, int* known) const {
   while (*known < world_->size() &&
@@ -72,9 +81,9 @@ Status AgreedStop::poll(Iteration entered) {
   if (asked() && !answered_) {
     answered_ = true;
     promise_ = std::min(limit_, entered + slack_);
-    if (Status s = world_->transport().put_signal(rank0_, 0, nullptr, 0,
-                                                  answer_word(world_->rank()),
-                                                  make_word(world_->incarnation(), entered));
+    if (Status s =
+            world_->transport().put_signal(rank0_, 0, nullptr, 0, answer_word(world_->rank()),
+                                           make_word(world_->incarnation(), entered));
         !s) {
       return s;
     }

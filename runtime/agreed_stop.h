@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <string_view>
 #include <vector>
 
 #include "slipstream/base/word.h"
@@ -15,9 +16,9 @@ namespace slip {
 /// would hang. Rank 0 collects the answers; everybody calls `poll` between and during waits.
 class AgreedStop {
  public:
-  /// Made by all workers. `limit` is the last iteration of the run in any case (max_iteration:
-  /// none), the same everywhere.
-  AgreedStop(const World& world, Iteration limit, Iteration slack = 2);
+  /// Made by all workers, with a name of its own in the world. `limit` is the last iteration of the
+  /// run in any case (max_iteration: none), the same everywhere.
+  AgreedStop(const World& world, std::string_view name, Iteration limit, Iteration slack = 2);
 
   /// Asks for the end of the run, at this worker's next `poll`. From any thread, also in a signal
   /// handler, any number of times.
@@ -25,8 +26,8 @@ class AgreedStop {
 
   /// True if `poll` has something to do: part of every condition that a worker waits for.
   bool pending() const;
-  /// Answers, if asked; `entered` is the iteration that this worker is in. At rank 0 it collects and
-  /// announces as well.
+  /// Answers, if asked; `entered` is the iteration that this worker is in. At rank 0 it collects
+  /// and announces as well.
   Status poll(Iteration entered);
 
   /// The last iteration of all: the run's limit while nobody has asked for an earlier one.
@@ -44,11 +45,11 @@ class AgreedStop {
   const World* world_;
   const Iteration limit_;
   const Iteration slack_;
-  Region own_;                         // what rank 0 tells this worker
-  Region collected_;                   // rank 0: what the workers tell it
+  Region own_;        // what rank 0 tells this worker
+  Region collected_;  // rank 0: what the workers tell it
   RemoteRegion rank0_;
   std::vector<RemoteRegion> workers_;  // rank 0: everybody's own_
-  std::atomic<bool> wanted_{false};  // relaxed: it carries nothing else
+  std::atomic<bool> wanted_{false};    // relaxed: it carries nothing else
   bool requested_ = false;
   bool answered_ = false;
   Iteration promise_ = max_iteration;

@@ -2,6 +2,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <string>
 #include <utility>
@@ -24,6 +25,7 @@ constexpr int wire_version = 1;
 /// cannot be confused with a later process of the same number.
 void watch_peer(World::Parts& parts, int peer, long pid) {
   const int fd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+  if (fd < 0 && errno != ESRCH) throw_errno(fmt::format("cannot watch rank {}", peer));
   if (fd < 0) {
     throw Error(Code::peer_lost, fmt::format("rank {} (process {}) has ended", peer, pid), peer);
   }

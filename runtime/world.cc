@@ -20,7 +20,11 @@ std::shared_ptr<Counters> make_counters(int rank) {
 
 World::World(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 World::World(World&&) noexcept = default;
-World& World::operator=(World&&) noexcept = default;
+World& World::operator=(World&& other) noexcept {
+  World before(std::move(other));
+  std::swap(parts_, before.parts_);  // the one that this was says goodbye
+  return *this;
+}
 
 World::~World() {
   if (!parts_ || aborted() || std::uncaught_exceptions() > 0) return;
@@ -38,6 +42,7 @@ Transport& World::transport() const { return *parts_->transport; }
 Bootstrap& World::bootstrap() const { return *parts_->bootstrap; }
 const Clock& World::clock() const { return *parts_->clock; }
 Counters& World::counters() const { return *parts_->counters; }
+int World::next_number() const { return parts_->next_number++; }
 const WorldOptions& World::options() const { return parts_->options; }
 
 Progress& World::progress() const {
@@ -70,8 +75,8 @@ Status World::wait_until(FunctionRef<bool()> condition, Time deadline,
   const Time end = now();
   counters().wait_ns.add(static_cast<std::uint64_t>((end - start).count()));
   if (status.code() != Code::timeout) return status;
-  return {Code::timeout, fmt::format("rank {}: waited {:.3g} s for {}", rank(),
-                                     to_seconds(end - start), what)};
+  return {Code::timeout,
+          fmt::format("rank {}: waited {:.3g} s for {}", rank(), to_seconds(end - start), what)};
 }
 
 void World::set_compute_time(Duration duration) const { parts_->compute_time = duration; }

@@ -55,6 +55,8 @@ class World {
   Progress& progress() const;
   const Clock& clock() const;
   Counters& counters() const;
+  /// 0, 1, ...: tells apart what is made several times in one world, in the same order by all.
+  int next_number() const;
   const WorldOptions& options() const;
 
   // ---- Memory by name (set-up; throws Error).

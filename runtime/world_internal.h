@@ -21,6 +21,7 @@ struct World::Parts {
   std::vector<std::unique_ptr<Progress::Handle>> watches;  // of peers' processes
   std::shared_ptr<Counters> counters;
   Duration compute_time{0};
+  int next_number = 0;
   bool said_goodbye = false;
 };
 

@@ -10,7 +10,7 @@ namespace {
 class AllReduceProtocol final : public Protocol {
  public:
   explicit AllReduceProtocol(const Run& run)
-      : run_(run), all_reduce_(run.world, "all_reduce", run.x.count, run.x.dtype) {}
+      : run_(run), all_reduce_(run.world, run.name + "/gradient", run.x.count, run.x.dtype) {}
 
   Status enter(Iteration) override { return {}; }
 

@@ -40,19 +40,21 @@ std::size_t Evaluator::slot(int rank, Iteration index) const {
 }
 
 Evaluator::Evaluator(const World& world, EvaluatorOptions options)
-    : world_(&world), options_(std::move(options)), room_(world.allocate("evaluated", line)) {
+    : world_(&world),
+      options_(std::move(options)),
+      room_(world.allocate(options_.name + "/evaluated", line)) {
   if (world.rank() == 0) {
-    collected_ = world.allocate(
-        "snapshots", static_cast<std::size_t>(world.size()) * worker_bytes(), Bell::progress);
+    collected_ = world.allocate(options_.name + "/snapshots",
+                                static_cast<std::size_t>(world.size()) * worker_bytes(),
+                                Bell::progress);
     for (int rank = 0; rank < world.size(); ++rank) {
-      rooms_.push_back(world.attach(rank, "evaluated"));
+      rooms_.push_back(world.attach(rank, options_.name + "/evaluated"));
     }
     mean_.resize(options_.count * size_of(options_.dtype));
     if (world.clock().is_virtual()) {
       service_ = world.progress().serve(world.transport(), [this] {
-        if (!ready()) return false;
-        evaluate_next();
-        return true;
+        evaluate_ready();
+        return false;
       });
     } else {
       thread_ = std::thread([this] { run(); });
@@ -66,7 +68,7 @@ Evaluator::Evaluator(const World& world, EvaluatorOptions options)
       });
     }
   }
-  snapshots_ = world.attach(0, "snapshots");
+  snapshots_ = world.attach(0, options_.name + "/snapshots");
 }
 
 Evaluator::~Evaluator() {
@@ -151,11 +153,23 @@ void Evaluator::evaluate_next() {
     curve_.push_back(point);
     if (options_.target && !target_reached_ && options_.target->reached(point.evaluation)) {
       target_reached_ = point.at;
-      if (options_.on_target) options_.on_target();
+      if (options_.request_stop) options_.request_stop();
     }
   }
   seen_ = 0;
   closed_.store(index + 1, std::memory_order_release);
+}
+
+/// Not in the worker's own stack, so what `evaluate` throws is kept for it; the run is asked to
+/// end.
+void Evaluator::evaluate_ready() {
+  if (failure_) return;
+  try {
+    while (ready()) evaluate_next();
+  } catch (...) {
+    failure_ = std::current_exception();
+    if (options_.request_stop) options_.request_stop();
+  }
 }
 
 void Evaluator::run() {
@@ -165,7 +179,7 @@ void Evaluator::run() {
     wake_ = false;
     const bool last_round = stop_;
     lock.unlock();
-    while (ready()) evaluate_next();
+    evaluate_ready();
     if (last_round) return;
     lock.lock();
   }
@@ -174,16 +188,17 @@ void Evaluator::run() {
 void Evaluator::finish() {
   if (world_->rank() != 0) return;
   service_.reset();
-  if (!thread_.joinable()) {
-    while (ready()) evaluate_next();
-    return;
+  if (thread_.joinable()) {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    changed_.notify_one();
+    thread_.join();
+  } else {
+    evaluate_ready();
   }
-  {
-    const std::lock_guard lock(mutex_);
-    stop_ = true;
-  }
-  changed_.notify_one();
-  thread_.join();
+  if (failure_) std::rethrow_exception(failure_);
 }
 
 }  // namespace slip

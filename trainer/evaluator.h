@@ -3,10 +3,12 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -18,12 +20,14 @@
 namespace slip {
 
 struct EvaluatorOptions {
+  std::string name;  // goes before the names of its regions
   Iteration every = 1;
   std::size_t count = 0;  // of the parameter vector
   Dtype dtype = Dtype::float32;
   std::function<Evaluation(ConstVectorView)> evaluate;  // rank 0's is used
   std::optional<Target> target;
-  std::function<void()> on_target;  // rank 0, once, from another thread
+  /// Rank 0, from another thread: the target is reached, or `evaluate` has failed.
+  std::function<void()> request_stop;
 };
 
 /// Evaluation beside the run: every `every` iterations each worker writes a snapshot into rank 0's
@@ -41,7 +45,7 @@ class Evaluator {
   /// This worker has entered `iteration` with parameters `x`, `since_start` after the common start.
   Status offer(Iteration iteration, ConstVectorView x, Duration since_start);
 
-  /// Rank 0, after all workers have finished: evaluates what is left.
+  /// Rank 0, after all workers have finished: evaluates what is left. Throws what `evaluate` threw.
   void finish();
 
   /// Rank 0, after `finish`.
@@ -55,6 +59,7 @@ class Evaluator {
   std::size_t slot(int rank, Iteration index) const;
   bool ready();
   void evaluate_next();
+  void evaluate_ready();
   void run();
 
   const World* world_;
@@ -76,6 +81,7 @@ class Evaluator {
   std::optional<Duration> target_reached_;
   std::mutex mutex_;  // guards wake_ and stop_
   std::condition_variable changed_;
+  std::exception_ptr failure_;  // of `evaluate`; ends the evaluations, thrown by `finish`
   bool wake_ = false;
   bool stop_ = false;
   std::unique_ptr<Progress::Handle> service_;

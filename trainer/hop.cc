@@ -35,10 +35,11 @@ class HopProtocol final : public Protocol {
       : run_(run),
         options_(options),
         need_(needed(static_cast<int>(run.neighbourhood.in.size()), options.backup)),
-        queue_(run.world, "hop/updates", run.neighbourhood, queue_options(options, run.x.bytes())),
+        queue_(run.world, run.name + "/updates", run.neighbourhood,
+               queue_options(options, run.x.bytes())),
         // An acknowledgement is a token that is given on consuming an update, not on entering an
         // iteration, and there is one.
-        tokens_(run.world, "hop/tokens", run.neighbourhood,
+        tokens_(run.world, run.name + "/tokens", run.neighbourhood,
                 options.notify_ack ? 1 : options.max_gap),
         last_used_(run.neighbourhood.in.size(), -1) {}
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -22,6 +23,7 @@ namespace slip {
 /// What a protocol works with: one worker's view of the run.
 struct Run {
   const World& world;
+  std::string name;  // goes before the names of what the protocol allocates
   AgreedStop& stop;
   Timeline& timeline;
   Neighbourhood neighbourhood;

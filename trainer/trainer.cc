@@ -54,14 +54,14 @@ Neighbourhood neighbourhood_of(const Graph& graph, int rank) {
 using Entries = std::vector<std::pair<std::string, std::string>>;
 
 /// Options that must match are compared with rank 0's; a difference is named with both values.
-void agree_on(const World& world, const Entries& mine) {
+void agree_on(const World& world, const std::string& what, const Entries& mine) {
   std::string text;
   for (const auto& [name, value] : mine) text += name + "=" + value + "\n";
   if (world.rank() == 0) {
-    world.bootstrap().put("trainer/options", text);
+    world.bootstrap().put(what, text);
     return;
   }
-  std::istringstream theirs(world.bootstrap().get("trainer/options", world.options().join_timeout));
+  std::istringstream theirs(world.bootstrap().get(what, world.options().join_timeout));
   std::string line;
   for (const auto& [name, value] : mine) {
     if (std::getline(theirs, line) && line == name + "=" + value) continue;
@@ -90,6 +90,7 @@ struct Trainer::Impl {
   Duration since_start() const { return world.now() - start; }
 
   const World& world;
+  const std::string name;  // of this trainer among those of its world
   const TrainerOptions options;
   const std::vector<Parameter> parts;
   const std::shared_ptr<const Graph> graph;
@@ -105,6 +106,7 @@ struct Trainer::Impl {
   bool begun = false;
   bool done = false;  // with the last iteration
   int averages = 0;
+  Iteration first = 0;  // not 0 in a resumed run
   Iteration iterations_done = 0;
   Time start{0};
   Time end{0};
@@ -116,6 +118,7 @@ struct Trainer::Impl {
 Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
                     std::unique_ptr<ProtocolConfig> config, TrainerOptions o)
     : world(w),
+      name(fmt::format("trainer{}", w.next_number())),
       options(std::move(o)),
       parts(std::move(p)),
       graph(options.shared_graph
@@ -148,11 +151,19 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
                  {"type", parameters.view().dtype == Dtype::float32 ? "float32" : "float64"},
                  {"iterations", std::to_string(options.iterations)},
                  {"evaluate_every", std::to_string(options.evaluate_every)}});
-            agree_on(w, entries);
+            entries.insert(entries.end(),
+                           {{"weights", std::string(to_string(graph->resolve(options.weights)))},
+                            {"own_start", options.own_start ? "true" : "false"},
+                            {"learning_rate", fmt::format("{}", options.learning_rate)},
+                            {"momentum", fmt::format("{}", options.momentum)},
+                            {"weight_decay", fmt::format("{}", options.weight_decay)},
+                            {"seed", std::to_string(options.seed)}});
+            agree_on(w, name + "/options", entries);
             return w;
           }(),
-          std::min(options.iterations, max_iteration) - 1),
+          name, std::min(options.iterations, max_iteration) - 1),
       run{w,
+          name,
           stop,
           timeline,
           neighbourhood_of(*graph, w.rank()),
@@ -164,13 +175,13 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
     own_gradient = Vector(parameters.view().count, parameters.view().dtype);
   }
   copy_in();
-  if (!options.own_start) broadcast(world, "trainer/start", parameters.view());
+  if (!options.own_start) broadcast(world, name + "/start", parameters.view());
   copy_out();
   if (options.evaluate_every > 0) {
     evaluator = std::make_unique<Evaluator>(
-        world,
-        EvaluatorOptions{options.evaluate_every, parameters.view().count, parameters.view().dtype,
-                         options.evaluate, options.target, [this] { stop.request(); }});
+        world, EvaluatorOptions{name, options.evaluate_every, parameters.view().count,
+                                parameters.view().dtype, options.evaluate, options.target,
+                                [this] { stop.request(); }});
   }
 }
 
@@ -194,6 +205,8 @@ void Trainer::Impl::copy_out() {
 
 void Trainer::Impl::begin() {
   begun = true;
+  first = run.entered;
+  agree_on(world, name + "/begin", {{"the first iteration", std::to_string(first)}});
   world.bootstrap().fence(world.options().join_timeout);
   start = world.now();
   timeline.start_at(start);
@@ -218,6 +231,9 @@ Status Trainer::Impl::advance(Iteration next) {
   if (next > stop.last()) {
     done = true;
     end = world.now();
+    if (evaluator) {
+      if (Status s = evaluator->offer(next, parameters.view(), since_start()); !s) return s;
+    }
     if (Status s = protocol->finish(); !s) return s;
     return stop.finish();
   }
@@ -250,7 +266,7 @@ Status Trainer::Impl::step(GradientStep& gradient) {
                       ? static_cast<double>(parameters.view().as<float>()[i])
                       : parameters.view().as<double>()[i];
     }
-    recorded.resize(next, values);
+    recorded.resize(next - first, values);
   }
   copy_out();
   return ended(advance(next));
@@ -319,7 +335,7 @@ void Trainer::average() {
   }
   impl.linger();
   if (impl.evaluator) impl.evaluator->finish();
-  tree_mean(impl.world, fmt::format("trainer/average/{}", impl.averages++), parameters());
+  tree_mean(impl.world, fmt::format("{}/average/{}", impl.name, impl.averages++), parameters());
   impl.copy_out();
 }
 

@@ -135,7 +135,7 @@ class Trainer {
   const std::vector<CurvePoint>& curve() const;
   /// Rank 0: when the target was reached.
   std::optional<Duration> target_reached() const;
-  /// With record_parameters: entry k is parameters() after iteration k.
+  /// With record_parameters: entry k is parameters() after the k-th iteration of this run.
   const std::vector<std::vector<double>>& recorded_parameters() const;
 
  private:

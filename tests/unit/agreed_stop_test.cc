@@ -43,7 +43,7 @@ Outcome run(const Scenario& s) {
       [&](World& world) {
         const int rank = world.rank();
         Tokens tokens(world, "tokens", testing::neighbourhood(s.graph, rank), s.max_gap);
-        AgreedStop stop(world, s.limit, s.slack);
+        AgreedStop stop(world, "test", s.limit, s.slack);
         const auto wait = [&](FunctionRef<bool()> condition) {
           world.wait_until(condition, world.deadline(), "tokens or the end").throw_if_failed();
         };

@@ -4,8 +4,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 #include <vector>
+
+#include "slipstream/base/random.h"
 
 namespace slip {
 namespace {
@@ -67,43 +70,53 @@ TEST_P(DoorbellTest, sleep_ends_at_its_time_out) {
   EXPECT_EQ(doorbell.events, seen);
 }
 
-// The race of every sleeper: a write between its last look and its sleep. Two threads take turns as
-// fast as they can, and each parks before every turn. A wake-up that is lost would show as a sleep
-// to its end with the word there.
+// The race of every sleeper: a write between its last look and its sleep. The two sides meet before
+// each round and then go at it at once. A wake-up that is lost shows as a sleep to its end with the
+// word there. SLIP_TEST_ROUNDS=2000000 is the long form: enough to catch a missing fence.
 TEST_P(DoorbellTest, no_wake_up_is_lost_in_a_race) {
   constexpr Duration longest = 20s;
-  constexpr std::uint64_t turns = 20000;
-  struct Player {
-    Doorbell doorbell;
-    std::atomic<std::uint64_t> word{0};
-  };
-  Player players[2];
-  for (Player& player : players) player.doorbell.writers_fence = GetParam();
+  const char* text = std::getenv("SLIP_TEST_ROUNDS");
+  const std::uint64_t rounds = text == nullptr ? 30'000 : std::strtoull(text, nullptr, 10);
+  std::atomic<std::uint64_t> word{0};
+  std::atomic<std::uint64_t> arrived{0};
   std::atomic<int> lost{0};
-  const auto play = [&](Player& own, Player& other, bool serves) {
-    for (std::uint64_t turn = 1; turn <= turns && lost == 0; ++turn) {
-      const auto post = [&] {
-        other.word.store(turn, std::memory_order_release);
-        if (must_wake(other.doorbell, Bell::worker)) wake_worker(other.doorbell);
-      };
-      if (serves) post();
-      const auto here = [&] { return own.word.load(std::memory_order_acquire) >= turn; };
-      while (!here() && lost == 0) {
-        const std::uint32_t seen = own.doorbell.events.load(std::memory_order_acquire);
-        announce_sleeper(own.doorbell, Bell::worker);
-        if (!here()) {
-          const auto start = std::chrono::steady_clock::now();
-          sleep_on(own.doorbell, seen, longest);
-          if (std::chrono::steady_clock::now() - start >= longest && here()) ++lost;
-        }
-        withdraw_sleeper(own.doorbell, Bell::worker);
-      }
-      if (!serves) post();
+  const auto meet = [&](std::uint64_t round) {
+    ++arrived;
+    while (arrived < 2 * round) std::this_thread::yield();
+  };
+  const auto dawdle = [](Random& random) {
+    for (std::uint64_t i = random.below(60); i > 0; --i) {
+      std::atomic_signal_fence(std::memory_order_seq_cst);  // keeps the loop
     }
   };
   {
-    std::jthread first([&] { play(players[0], players[1], true); });
-    std::jthread second([&] { play(players[1], players[0], false); });
+    std::jthread writer([&] {
+      Random random(1);
+      for (std::uint64_t round = 1; round <= rounds; ++round) {
+        meet(round);
+        dawdle(random);
+        word.store(round, std::memory_order_release);
+        if (must_wake(doorbell, Bell::worker)) wake_worker(doorbell);
+      }
+    });
+    std::jthread sleeper([&] {
+      Random random(2);
+      for (std::uint64_t round = 1; round <= rounds; ++round) {
+        meet(round);
+        dawdle(random);
+        const auto here = [&] { return word.load(std::memory_order_acquire) >= round; };
+        while (!here()) {
+          const std::uint32_t seen = doorbell.events.load(std::memory_order_acquire);
+          announce_sleeper(doorbell, Bell::worker);
+          if (!here()) {
+            const auto start = std::chrono::steady_clock::now();
+            if (lost == 0) sleep_on(doorbell, seen, longest);
+            if (std::chrono::steady_clock::now() - start >= longest && here()) ++lost;
+          }
+          withdraw_sleeper(doorbell, Bell::worker);
+        }
+      }
+    });
   }
   EXPECT_EQ(lost, 0);
 }

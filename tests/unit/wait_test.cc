@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <thread>
 
@@ -65,6 +66,15 @@ TEST_P(RealWaiterTest, a_write_with_a_ring_ends_the_wait) {
         waiter.wait([&] { return word.load(std::memory_order_acquire) >= i; }, clock->now() + 60s)
             .ok());
   }
+}
+
+// What is written between the last look and the announcement rings nobody.
+TEST_P(RealWaiterTest, the_condition_is_looked_at_again_once_the_sleeper_is_announced) {
+  const auto announced = [&] {
+    return (doorbell->sleepers & static_cast<std::uint32_t>(Bell::worker)) != 0;
+  };
+  EXPECT_TRUE(waiter.wait(announced, clock->now() + 2s).ok());
+  EXPECT_FALSE(announced()) << "and is none when it has not slept";
 }
 
 TEST_P(RealWaiterTest, an_abort_ends_a_parked_wait_with_its_reason) {

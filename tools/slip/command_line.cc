@@ -186,7 +186,13 @@ class Reader {
     const Entry* entry = chosen();
     if (!entry) return app_.help();
     set_all(given(entry->bounds), entry->command->options());
-    return app_.help("", CLI::AppFormatMode::Normal) + entry->command->more_help();
+    std::string text = app_.help("", CLI::AppFormatMode::Normal);
+    // CLI11 does not know of the arguments that a command takes by itself.
+    const std::string usage = "[OPTIONS]";
+    if (const std::string& rest = entry->command->arguments_name(); !rest.empty()) {
+      text.insert(text.find(usage) + usage.size(), " " + rest);
+    }
+    return text + entry->command->more_help();
   }
 
   // "--lr: 1 required X missing", which is the one thing that CLI11 itself can find wrong here.

@@ -125,7 +125,18 @@ std::unique_ptr<ProtocolConfig> protocol_of(const TrainConfig& config) {
       if (std::find(protocols.begin(), protocols.end(), owner) == protocols.end()) {
         fail(fmt::format("--set {}: {}", item, unknown_name("protocol", owner, protocols)));
       }
-      if (owner != config.protocol) continue;
+      if (owner != config.protocol) {
+        // Not for this run, but it must make sense.
+        const auto other = make_protocol_config(owner);
+        Options others = other->options();
+        const std::string other_key = key.substr(dot + 1);
+        if (!others.find(other_key)) {
+          fail(fmt::format("--set {}: {}", item,
+                           unknown_name("option of " + owner, other_key, others.names())));
+        }
+        others.set(other_key, item.substr(equals + 1), "--set " + item.substr(0, equals));
+        continue;
+      }
       key = key.substr(dot + 1);
     }
     if (!options.find(key)) {

@@ -19,7 +19,7 @@ class Run final : public Command {
         .add("prefix", prefix_, {"rank", "none"}, "what begins each line of the workers' output");
     add_common_options();
     short_names_["workers"] = "-n";
-    arguments_name_ = "PROGRAM ARGS...";
+    arguments_name_ = "-- PROGRAM ARGS...";
     arguments_are_a_program_ = true;
   }
 

@@ -20,14 +20,6 @@ constexpr std::array<std::string_view, 7> reserved = {
     "SLIP_SIZE",      "SLIP_LOCAL_RANK", "SLIP_LOCAL_SIZE", "SLIP_RENDEZVOUS_SERVER",
     "SLIP_TEST_DATA", "SLIP_TEST_SEED",  "SLIP_TEST_SEEDS"};
 
-std::string variable_of(std::string_view option) {
-  std::string variable(prefix);
-  for (const char c : option) {
-    variable += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  }
-  return variable;
-}
-
 // Name and value of an entry of environ, if its name starts with SLIP_ and the value is not empty.
 struct Variable {
   std::string_view name;
@@ -133,6 +125,14 @@ class TomlReader {
 };
 
 }  // namespace
+
+std::string variable_of(std::string_view option) {
+  std::string variable(prefix);
+  for (const char c : option) {
+    variable += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return variable;
+}
 
 void set_all(const std::vector<Setting>& settings, Options& options) {
   for (const Setting& setting : settings) {

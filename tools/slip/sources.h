@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "slipstream/runtime/config.h"
@@ -35,6 +36,9 @@ std::vector<Setting> read_toml(const std::string& path, const Options& options);
 /// SLIP_LR_SCHEDULE is lr-schedule, and a list's items are separated by spaces. `environment` is in
 /// the form of environ; empty variables count as not set.
 std::vector<Setting> read_environment(const char* const* environment, const Options& options);
+
+/// "lr-schedule" -> "SLIP_LR_SCHEDULE".
+std::string variable_of(std::string_view option);
 
 /// One line for each SLIP_* variable that is neither an option in `known` nor set by a launcher.
 std::vector<std::string> unknown_variables(const char* const* environment,

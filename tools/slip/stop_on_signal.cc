@@ -9,8 +9,12 @@ namespace {
 std::atomic<Trainer*> running{nullptr};
 std::atomic<bool> stopped{false};
 
-void stop(int) {
-  stopped.store(true);
+void stop(int signal) {
+  if (stopped.exchange(true)) {  // the second, of whichever kind
+    ::signal(signal, SIG_DFL);
+    raise(signal);
+    return;
+  }
   if (Trainer* trainer = running.load()) trainer->stop();
 }
 
@@ -23,7 +27,7 @@ StopOnSignal::StopOnSignal(Trainer& trainer) {
   running.store(&trainer);
   struct sigaction action {};
   action.sa_handler = stop;
-  action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
+  action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   for (std::size_t i = 0; i < signals.size(); ++i) sigaction(signals[i], &action, &before_[i]);
 }

@@ -14,6 +14,7 @@
 #include "slipstream/runtime/tcp_bootstrap.h"
 #include "slipstream/tools/slip/machine.h"
 #include "slipstream/tools/slip/plan.h"
+#include "slipstream/tools/slip/sources.h"
 #include "slipstream/tools/slip/stop_on_signal.h"
 #include "slipstream/tools/slip/worker.h"
 
@@ -103,10 +104,12 @@ ExitCode run_as_processes(Plan plan, bool quiet, const std::string& log_level) {
   processes.prefix_output = false;
   processes.argv = {"/proc/self/exe", "train", "--log-level", log_level};
   if (quiet) processes.argv.push_back("--quiet");
-  // The options are resolved, so neither a file nor SLIP_SET may add to them.
+  // The options are resolved, so neither a file nor the environment may add to them.
   processes.argv.insert(processes.argv.end(), {"--config", ""});
-  processes.environment = {{"SLIP_SET", ""}};
   Options options = describe(plan.config);
+  for (const std::string& name : options.names()) {
+    processes.environment.emplace_back(variable_of(name), "");
+  }
   options.remove({"rendezvous", "rank"});  // these come from the launcher
   for (std::string& word : arguments_of(options)) processes.argv.push_back(std::move(word));
 

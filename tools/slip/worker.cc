@@ -61,9 +61,10 @@ void pin_to(int core) {
   }
 }
 
-Duration thread_cpu_time() {
+// Of all threads where the worker is a process.
+Duration cpu_time(bool is_process) {
   timespec time{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  clock_gettime(is_process ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_THREAD_CPUTIME_ID, &time);
   return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
 }
 
@@ -104,7 +105,8 @@ std::optional<Results> train(World& world, const Plan& plan, std::unique_ptr<Boa
   // Up to the end of all: whoever is told to stop while it is done already finishes that.
   std::optional<StopOnSignal> stop;
   if (settings.stops_on_signal) stop.emplace(trainer);
-  const Duration cpu_before = thread_cpu_time();
+  const bool is_process = config.transport == "shm";
+  const Duration cpu_before = cpu_time(is_process);
   {
     std::optional<ProgressView> view;
     if (leads && settings.show_progress) {
@@ -113,7 +115,7 @@ std::optional<Results> train(World& world, const Plan& plan, std::unique_ptr<Boa
     }
     run_loop(world, *task, trainer, *board, view ? &*view : nullptr);
   }
-  const Duration cpu = thread_cpu_time() - cpu_before;
+  const Duration cpu = cpu_time(is_process) - cpu_before;
 
   trainer.average();
   Results results = collect_results(world, trainer, plan, cpu);

@@ -62,7 +62,8 @@ class LocalSegments {
 
 std::shared_ptr<std::byte> map_file(int fd, std::size_t bytes, bool close_with_it) {
   void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (address == MAP_FAILED) throw_errno(fmt::format("cannot map {} bytes of shared memory", bytes));
+  if (address == MAP_FAILED)
+    throw_errno(fmt::format("cannot map {} bytes of shared memory", bytes));
   return {static_cast<std::byte*>(address), [bytes, fd, close_with_it](std::byte* memory) {
             munmap(memory, bytes);
             if (close_with_it) close(fd);
@@ -128,7 +129,9 @@ Segment create_segment(std::size_t bytes) {
     errno = error;
     throw_errno(fmt::format("cannot reserve {} bytes of shared memory", bytes));
   }
-  segment.key = {host_identity(), getpid(), fd, bytes, ++serials};
+  struct stat status {};
+  if (fstat(fd, &status) != 0) throw_errno("cannot look at shared memory");
+  segment.key = {host_identity(), getpid(), fd, bytes, ++serials, status.st_ino};
   LocalSegments::instance().add(segment.key.serial, segment.memory);
   return segment;
 }
@@ -152,12 +155,17 @@ std::shared_ptr<std::byte> map_segment(const SegmentKey& key, int rank) {
                 rank);
   }
   struct stat status {};
-  if (fstat(fd, &status) != 0 || static_cast<std::uint64_t>(status.st_size) < key.bytes) {
+  const bool known = fstat(fd, &status) == 0;
+  if (!known || status.st_ino != key.file) {
     close(fd);
-    throw Error(Code::bad_data,
-                fmt::format("the memory of rank {} (process {}) is smaller than it says", rank,
-                            key.pid),
-                rank);
+    throw Error(Code::peer_lost, fmt::format("rank {} has freed the region", rank), rank);
+  }
+  if (static_cast<std::uint64_t>(status.st_size) < key.bytes) {
+    close(fd);
+    throw Error(
+        Code::bad_data,
+        fmt::format("the memory of rank {} (process {}) is smaller than it says", rank, key.pid),
+        rank);
   }
   try {
     auto memory = map_file(fd, key.bytes, false);

@@ -14,6 +14,7 @@ struct SegmentKey {
   std::int32_t fd = -1;
   std::uint64_t bytes = 0;
   std::uint64_t serial = 0;  // unique in the owner's process
+  std::uint64_t file = 0;    // the memory file's inode: the descriptor may since be another file's
 };
 
 struct Segment {
