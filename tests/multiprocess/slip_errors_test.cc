@@ -37,6 +37,8 @@ void expect_one_line(const Outcome& outcome, int status, const std::vector<std::
   for (const std::string& part : parts) EXPECT_THAT(outcome.error, HasSubstr(part));
 }
 
+constexpr const char* no_models = "built without LibTorch, which tasks with data need";
+
 // ---- Usage: exit 2.
 
 struct Usage {
@@ -47,6 +49,9 @@ struct Usage {
 class BadUsage : public testing::TestWithParam<Usage> {};
 
 TEST_P(BadUsage, IsOneLineThatNamesItAndWhatIsAllowed) {
+  for (const std::string& argument : GetParam().arguments) {
+    if (!SLIP_HAVE_TORCH && argument.starts_with("mnist:")) GTEST_SKIP() << no_models;
+  }
   expect_one_line(run_slip(GetParam().arguments), 2, GetParam().says);
 }
 
@@ -74,7 +79,8 @@ INSTANTIATE_TEST_SUITE_P(
         {{"train", "--task", "consensus:dim=10000000000"}, {"10000000000", "1e+09"}},
         {{"train", "--report", "nowhere/report.json"},
          {"--report nowhere/report.json", "writable"}},
-        {{"train", "--resume", "nowhere"}, {"--resume", "nowhere", "no such file"}},
+        {{"train", "--task", "targets", "--resume", "nowhere"},
+         {"--resume", "nowhere", "no such file"}},
         {{"train", "--config", "nowhere.toml"}, {"nowhere.toml", "no such file"}},
         {{"train", "--config", "/"}, {"Is a directory"}},
         {{"train", "--rank", "1"}, {"--rank needs --rendezvous"}},
@@ -133,6 +139,7 @@ std::string images(std::uint32_t count) { return idx(0x803, {count, 28, 28}, cou
 std::string labels(std::uint32_t count) { return idx(0x801, {count}, count); }
 
 TEST_F(SlipFiles, DamagedDataAreNamed) {
+  if (!SLIP_HAVE_TORCH) GTEST_SKIP() << no_models;
   const std::string good = images(4);
   struct Damage {
     std::string train_images;
@@ -206,6 +213,7 @@ TEST(SlipErrors, MoreThreadsThanALimitAllowsIsOneLine) {
 }
 
 TEST(SlipErrors, TooFewDescriptorsAreOneLine) {
+  if (sanitized) GTEST_SKIP() << "sanitizers need descriptors of their own";
   SlipProgram slip({"sh", "-c", "ulimit -n 12; exec \"$@\"", "sh"},
                    {"train", "--task", "targets", "--workers", "4", "--iterations", "5"});
   expect_one_line(slip.wait(), 1, {"Too many open files"});
