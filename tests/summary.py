@@ -7,6 +7,7 @@ import collections
 import pathlib
 import re
 import sys
+import textwrap
 import xml.etree.ElementTree
 
 SKIPPED = re.compile(r"^.*: Skipped\n(?P<reason>.*?)^\[  SKIPPED \]", re.M | re.S)
@@ -41,13 +42,13 @@ def main():
     arguments = parser.parse_args()
 
     counts = collections.Counter(failed=len(arguments.failed))
-    skips = collections.defaultdict(list)
+    skips = collections.defaultdict(lambda: collections.defaultdict(list))  # reason, name: presets
     for file in sorted(arguments.folder.glob("*.xml")):
         for case in xml.etree.ElementTree.parse(file).getroot().iter("testcase"):
             result = outcome(case)
             counts[result] += 1
             if result == "skipped":
-                skips[case.get("name"), reason(case)].append(file.stem)
+                skips[reason(case)][case.get("name")].append(file.stem)
             elif result == "failed":
                 seconds = float(case.get("time"))
                 output = (case.findtext("system-out") or "").rstrip().splitlines()
@@ -58,8 +59,10 @@ def main():
         print(f"\nFAILED {step}")
     if skips:
         print("\nSkipped:")
-        for (name, why), presets in sorted(skips.items()):
-            print(f"  {name} ({', '.join(presets)}): {why}")
+        for why, tests in sorted(skips.items()):
+            print(f"  {why}:")
+            names = ", ".join(f"{name} ({' '.join(runs)})" for name, runs in sorted(tests.items()))
+            print(textwrap.fill(names, 100, initial_indent="    ", subsequent_indent="    "))
     print(f"\n{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return counts["failed"] > 0 or counts["passed"] == 0
 
