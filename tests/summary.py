@@ -42,13 +42,13 @@ def main():
     arguments = parser.parse_args()
 
     counts = collections.Counter(failed=len(arguments.failed))
-    skips = collections.defaultdict(lambda: collections.defaultdict(list))  # reason, name: presets
+    skips = collections.defaultdict(list)  # (reason, test): presets
     for file in sorted(arguments.folder.glob("*.xml")):
         for case in xml.etree.ElementTree.parse(file).getroot().iter("testcase"):
             result = outcome(case)
             counts[result] += 1
             if result == "skipped":
-                skips[reason(case)][case.get("name")].append(file.stem)
+                skips[reason(case), case.get("name")].append(file.stem)
             elif result == "failed":
                 seconds = float(case.get("time"))
                 output = (case.findtext("system-out") or "").rstrip().splitlines()
@@ -59,10 +59,13 @@ def main():
         print(f"\nFAILED {step}")
     if skips:
         print("\nSkipped:")
-        for why, tests in sorted(skips.items()):
-            print(f"  {why}:")
-            names = ", ".join(f"{name} ({' '.join(runs)})" for name, runs in sorted(tests.items()))
-            print(textwrap.fill(names, 100, initial_indent="    ", subsequent_indent="    "))
+        together = collections.defaultdict(list)
+        for (why, name), presets in sorted(skips.items()):
+            together[why, ", ".join(presets)].append(name)
+        for (why, presets), names in together.items():
+            print(f"  {why} ({presets}):")
+            print(textwrap.fill(", ".join(names), 100, initial_indent="    ",
+                                subsequent_indent="    ", break_long_words=False))
     print(f"\n{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return counts["failed"] > 0 or counts["passed"] == 0
 
