@@ -5,9 +5,9 @@
 #include "slipstream/kernels/vector.h"
 #include "slipstream/runtime/world.h"
 
-/// Collectives for the beginning and the end of a run: down and up a binary tree of puts, with a few
-/// connections per worker however many there are. They allocate for their time; a name is used once
-/// in a world. All workers call them; they throw Error.
+/// Collectives for the beginning and the end of a run: down and up a binary tree of puts, with a
+/// few connections per worker however many there are. They allocate for their time; a name is used
+/// once in a world. All workers call them; they throw Error.
 namespace slip {
 
 /// Copies rank 0's vector to every worker.

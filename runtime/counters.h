@@ -17,8 +17,8 @@ class Counter {
   std::atomic<std::uint64_t> value_{0};
 };
 
-/// What a worker has done, in a memory file of its own ("slipstream" under /proc/PID/fd), so that it
-/// can be read from outside even when the worker hangs.
+/// What a worker has done, in a memory file of its own ("slipstream" under /proc/PID/fd), so that
+/// it can be read from outside even when the worker hangs.
 struct Counters {
   static constexpr std::uint64_t expected_magic = 0x736c69702d637472;  // "slip-ctr"
   std::uint64_t magic = expected_magic;

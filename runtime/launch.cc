@@ -26,11 +26,10 @@ class EventDelayer final : public Delayer {
   EventDelayer(sim::EventQueue& events, Actions& actions) : events_(events), actions_(actions) {}
   void after(Duration delay, std::function<void()> action) override {
     actions_.push_back(std::make_unique<std::function<void()>>(std::move(action)));
-    events_.schedule(events_.now() + delay,
-                     {[](void* function, std::uint64_t) {
-                        (*static_cast<std::function<void()>*>(function))();
-                      },
-                      actions_.back().get(), 0});
+    events_.schedule(events_.now() + delay, {[](void* function, std::uint64_t) {
+                                               (*static_cast<std::function<void()>*>(function))();
+                                             },
+                                             actions_.back().get(), 0});
   }
 
  private:
@@ -85,9 +84,9 @@ void run_worker(int rank, std::unique_ptr<World::Parts> parts, Failures& failure
 void add_faults(World::Parts& parts, const LaunchOptions& options, int rank,
                 std::unique_ptr<Delayer> delayer) {
   if (!options.faults) return;
-  parts.transport = std::make_unique<FaultProxy>(std::move(parts.transport), *options.faults, rank,
-                                                 std::move(delayer),
-                                                 [waiter = parts.waiter] { waiter->wake(); });
+  parts.transport =
+      std::make_unique<FaultProxy>(std::move(parts.transport), *options.faults, rank,
+                                   std::move(delayer), [waiter = parts.waiter] { waiter->wake(); });
 }
 
 void launch_threads(int workers, const std::function<void(World&)>& work,
@@ -111,9 +110,8 @@ void launch_threads(int workers, const std::function<void(World&)>& work,
                                                  options.world.max_spin);
     parts->transport = std::move(transport);
     if (network) {
-      parts->transport =
-          std::make_unique<PacedTransport>(std::move(parts->transport), network, rank,
-                                           [waiter = parts->waiter] { waiter->wake(); });
+      parts->transport = std::make_unique<PacedTransport>(
+          std::move(parts->transport), network, rank, [waiter = parts->waiter] { waiter->wake(); });
     }
     add_faults(*parts, options, rank, options.faults ? make_delay_thread() : nullptr);
     parts->bootstrap = std::make_unique<LocalBootstrap>(store, rank, *parts->waiter, *clock);
@@ -167,8 +165,7 @@ void launch_simulated(int workers, const std::function<void(World&)>& work,
     parts->waiter = borrow(simulator.waiter(rank));
     parts->transport = std::make_unique<sim::SimTransport>(simulator.fabric(), rank);
     add_faults(*parts, options, rank, std::make_unique<EventDelayer>(simulator.events(), actions));
-    parts->bootstrap =
-        std::make_unique<LocalBootstrap>(store, rank, *parts->waiter, *parts->clock);
+    parts->bootstrap = std::make_unique<LocalBootstrap>(store, rank, *parts->waiter, *parts->clock);
     parts->progress = simulator.progress(rank);
     parts->counters = std::make_shared<Counters>();
     parts->counters->rank = rank;

@@ -18,8 +18,7 @@
 namespace slip {
 namespace {
 
-class ProgressThread final : public Progress,
-                             public std::enable_shared_from_this<ProgressThread> {
+class ProgressThread final : public Progress, public std::enable_shared_from_this<ProgressThread> {
  public:
   ProgressThread() {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);

@@ -26,11 +26,12 @@ Tokens::Tokens(const World& world, std::string_view name, const Neighbourhood& n
   for (const Neighbour& edge : in_) {
     senders_.push_back(world.attach(edge.peer, name));
     if (senders_.back().bytes < (static_cast<std::size_t>(edge.index) + 1) * line) {
-      throw Error(Code::peer_mismatch,
-                  fmt::format("'{}': rank {} has fewer out-neighbours than rank {} expects; do both "
-                              "have the same graph?",
-                              name, edge.peer, world.rank()),
-                  edge.peer);
+      throw Error(
+          Code::peer_mismatch,
+          fmt::format("'{}': rank {} has fewer out-neighbours than rank {} expects; do both "
+                      "have the same graph?",
+                      name, edge.peer, world.rank()),
+          edge.peer);
     }
   }
 }

@@ -24,8 +24,9 @@ class Tokens {
 
   // ---- As a receiver: for the in-neighbours.
 
-  /// This worker enters `iteration`: inserts tokens at every in-neighbour. Call it when all reads of
-  /// the slots of earlier iterations are complete: it is their senders' permission to write again.
+  /// This worker enters `iteration`: inserts tokens at every in-neighbour. Call it when all reads
+  /// of the slots of earlier iterations are complete: it is their senders' permission to write
+  /// again.
   Status announce(Iteration iteration);
   /// This worker takes part no more: nobody waits for its tokens, and nobody lags behind it.
   Status announce_finished();
@@ -58,8 +59,8 @@ class Tokens {
   int max_gap_;
   std::size_t out_count_;
   std::vector<Neighbour> in_;
-  Region words_;                      // a line per out-neighbour, written by it
-  std::vector<RemoteRegion> senders_; // at every in-neighbour
+  Region words_;                       // a line per out-neighbour, written by it
+  std::vector<RemoteRegion> senders_;  // at every in-neighbour
 };
 
 }  // namespace slip

@@ -44,9 +44,9 @@ Evaluator::Evaluator(const World& world, EvaluatorOptions options)
       options_(std::move(options)),
       room_(world.allocate(options_.name + "/evaluated", line)) {
   if (world.rank() == 0) {
-    collected_ = world.allocate(options_.name + "/snapshots",
-                                static_cast<std::size_t>(world.size()) * worker_bytes(),
-                                Bell::progress);
+    collected_ =
+        world.allocate(options_.name + "/snapshots",
+                       static_cast<std::size_t>(world.size()) * worker_bytes(), Bell::progress);
     for (int rank = 0; rank < world.size(); ++rank) {
       rooms_.push_back(world.attach(rank, options_.name + "/evaluated"));
     }

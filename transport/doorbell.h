@@ -42,10 +42,9 @@ inline bool must_wake(Doorbell& doorbell, Bell bell) {
   // Relaxed is enough: either the sleeper's fence makes it see our write, or we see its bit. The
   // compiler cannot move the load above the write's release store past a signal fence.
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  const std::uint32_t sleepers =
-      doorbell.writers_fence.load(std::memory_order_relaxed)
-          ? doorbell.sleepers.fetch_or(0, std::memory_order_seq_cst)
-          : doorbell.sleepers.load(std::memory_order_relaxed);
+  const std::uint32_t sleepers = doorbell.writers_fence.load(std::memory_order_relaxed)
+                                     ? doorbell.sleepers.fetch_or(0, std::memory_order_seq_cst)
+                                     : doorbell.sleepers.load(std::memory_order_relaxed);
   if ((sleepers & bit) == 0) [[likely]]
     return false;
   return (doorbell.sleepers.fetch_and(~bit, std::memory_order_acq_rel) & bit) != 0;

@@ -8,8 +8,8 @@
 
 namespace slip {
 
-// Tasks small enough to check by hand or by formula; in float64 but for consensus, none draws per mini-batch, and
-// none needs a library, so one seed gives one history byte for byte on any machine.
+// Tasks small enough to check by hand or by formula; in float64 but for consensus, none draws per
+// mini-batch, and none needs a library, so one seed gives one history byte for byte on any machine.
 
 /// No parameters: only the timing of a protocol is left.
 std::unique_ptr<Task> make_none_task();
@@ -18,9 +18,9 @@ std::unique_ptr<Task> make_none_task();
 /// the workers, least at x = (n - 1) / 2.
 std::unique_ptr<Task> make_targets_task(int rank, int workers);
 
-/// Zero gradients, in float32 as real models are; each worker starts at its own point, uniform in [-1, 1)^dim and a pure function
-/// of (seed, rank), and only averaging moves it. What is evaluated is the mean square of the
-/// parameters; the mini-batches' loss is 0.
+/// Zero gradients, in float32 as real models are; each worker starts at its own point, uniform in
+/// [-1, 1)^dim and a pure function of (seed, rank), and only averaging moves it. What is evaluated
+/// is the mean square of the parameters; the mini-batches' loss is 0.
 std::unique_ptr<Task> make_consensus_task(std::size_t dim, std::uint64_t seed, int rank);
 
 /// The random quadratics of RelaySum (Vogels et al. 2021, section 5):

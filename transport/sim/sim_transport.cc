@@ -61,7 +61,7 @@ Region SimTransport::allocate(std::size_t bytes, Bell bell) {
   const std::size_t size = std::max<std::size_t>((bytes + 63) / 64 * 64, 64);
   std::shared_ptr<std::byte> memory(
       static_cast<std::byte*>(::operator new(size, alignment)),
-      [](std::byte* p) { ::operator delete(p, std::align_val_t{64}); });
+      [](std::byte* p) { ::operator delete (p, std::align_val_t{64}); });
   std::memset(memory.get(), 0, size);
   const std::uint64_t id = ++fabric_.last_id_;
   fabric_.regions_[id] = {rank_, bell, bytes, memory};

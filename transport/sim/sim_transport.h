@@ -80,8 +80,8 @@ class SimTransport final : public Transport {
   RemoteRegion attach(int peer, std::string_view key) override;
   Status put(const RemoteRegion& to, std::size_t offset, const void* from,
              std::size_t bytes) override;
-  Status put_signal(const RemoteRegion& to, std::size_t offset, const void* from,
-                    std::size_t bytes, std::size_t word_offset, Word word) override;
+  Status put_signal(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
+                    std::size_t word_offset, Word word) override;
   bool copies_at_post() const override { return true; }
   bool drained(int peer) override;
 
