@@ -47,7 +47,7 @@ install(FILES
 file(RELATIVE_PATH SLIP_PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 # As in SlipstreamConfig.cmake: only a static library has its user link what it is built on.
 if(NOT BUILD_SHARED_LIBS)
-  set(SLIP_PC_PRIVATE "Requires.private: libhwy fmt spdlog\nLibs.private: -lboost_context\n")
+  set(SLIP_PC_PRIVATE "Requires.private: libhwy hwloc fmt spdlog\nLibs.private: -lboost_context\n")
 endif()
 configure_file(cmake/slipstream.pc.in slipstream.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/slipstream.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

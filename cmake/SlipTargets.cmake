@@ -35,10 +35,14 @@ function(slip_add_library)
     LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib)
 endfunction()
 
-# slip_test(NAME tier SOURCES ... [LINK ...]): a GoogleTest program; its tests get the label `tier`,
-# which is unit, multiprocess or simulation.
+# slip_test(NAME tier [SINGLE_THREADED] SOURCES ... [LINK ...]): a GoogleTest program; its tests get
+# the label `tier`, which is unit, multiprocess or simulation. What has one thread has nothing for
+# ThreadSanitizer to find, and is not built for it.
 function(slip_test name tier)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "SINGLE_THREADED" "" "SOURCES;LINK" ${ARGN})
+  if(ARG_SINGLE_THREADED AND SLIP_SANITIZE STREQUAL "thread")
+    return()
+  endif()
   add_executable(${name} ${ARG_SOURCES})
   target_compile_options(${name} PRIVATE ${SLIP_COMPILE_OPTIONS})
   target_link_libraries(${name} PRIVATE slipstream GTest::gmock GTest::gtest_main ${ARG_LINK})

@@ -10,6 +10,8 @@ namespace {
 
 constexpr std::size_t line = 64;
 constexpr std::size_t round_up(std::size_t n) { return (n + line - 1) / line * line; }
+constexpr std::size_t slot_size(std::size_t bytes) { return line + round_up(bytes); }
+constexpr int mean_slots = 3;  // the two children's sums, and the mean
 
 /// A worker's place in the tree, and vectors that it gets from there.
 class Tree {
@@ -18,7 +20,7 @@ class Tree {
       : world_(world),
         name_(name),
         shape_(vector),
-        slot_bytes_(line + round_up(vector.bytes())),
+        slot_bytes_(slot_size(vector.bytes())),
         region_(world.allocate(name, slot_bytes_ * static_cast<std::size_t>(slots))) {}
 
   int parent() const { return (world_.rank() - 1) / 2; }
@@ -75,8 +77,7 @@ void broadcast(const World& world, std::string_view name, VectorView vector) {
 
 void tree_mean(const World& world, std::string_view name, VectorView vector) {
   if (world.size() == 1 || vector.count == 0) return;
-  // Slots 0 and 1 are the children's sums, slot 2 the mean.
-  const Tree tree(world, name, vector, 3);
+  const Tree tree(world, name, vector, mean_slots);
   for (int child = tree.first_child(); child < tree.end_child(); ++child) {
     kernels::axpy(vector, 1, tree.receive(child - tree.first_child()));
   }
@@ -87,8 +88,12 @@ void tree_mean(const World& world, std::string_view name, VectorView vector) {
   } else {
     tree.send(tree.parent(), (world.rank() - 1) % 2, vector);
   }
-  pass_down(tree, 2, vector);
+  pass_down(tree, mean_slots - 1, vector);
   tree.end();
+}
+
+std::size_t tree_mean_memory(int workers, std::size_t bytes) {
+  return workers == 1 || bytes == 0 ? 0 : mean_slots * slot_size(bytes);
 }
 
 }  // namespace slip

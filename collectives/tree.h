@@ -15,5 +15,7 @@ void broadcast(const World& world, std::string_view name, VectorView vector);
 
 /// Replaces every worker's vector by the mean of all, the same bits everywhere.
 void tree_mean(const World& world, std::string_view name, VectorView vector);
+/// Bytes of registered memory that it takes at each worker, for a vector of so many.
+std::size_t tree_mean_memory(int workers, std::size_t bytes);
 
 }  // namespace slip

@@ -15,7 +15,7 @@ namespace {
 class Reducer {
  public:
   explicit Reducer(const Bench& bench)
-      : all_reduce_(bench.world, bench.name, count(bench), Dtype::float32),
+      : all_reduce_(bench.world, bench.name, count(bench), Dtype::float32, {.in_place = true}),
         user_(bench.options.buffers == "user" ? count(bench) : 0) {}
 
   static std::size_t count(const Bench& bench) {

@@ -48,7 +48,7 @@ std::vector<std::size_t> sizes_of(const Test& test, const PerfOptions& options) 
 void validate(const Test& test, const PerfOptions& options) {
   const auto refuse = [](const std::string& line) { throw Error(Code::invalid_argument, line); };
   if (options.memory == "cuda") {
-    throw Error(Code::not_supported, "-m is cuda, and this build has host memory only");
+    refuse("-m is cuda; this build has host memory only: allowed is host");
   }
   if (test.paired && options.workers % 2 != 0) {
     refuse(fmt::format("--workers is {}; {} pairs them: allowed are even numbers", options.workers,
@@ -188,7 +188,7 @@ Options describe(PerfOptions& options) {
       .add("kernel", options.kernel, {"weighted_average", "average_apply", "axpy", "copy"},
            "what the test kernel runs")
       .section("Where")
-      .add("workers", options.workers, "ranks, each bound to a processor", Range::between(2, 1024))
+      .add("workers", options.workers, "ranks, each bound to a processor", Range::between(1, 1024))
       .add("transport", options.transport, {"shm", "threads", "sim"},
            "processes, threads, or simulated workers")
       .add("buffers", options.buffers, {"registered", "user"}, "whose memory all-reduce works on")

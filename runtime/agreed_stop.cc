@@ -18,10 +18,12 @@ std::size_t end_word(int rank) { return answer_word(rank) + 8; }
 
 }  // namespace
 
-AgreedStop::AgreedStop(const World& world, std::string_view name, Iteration limit, Iteration slack)
+AgreedStop::AgreedStop(const World& world, std::string_view name, Iteration limit, Iteration slack,
+                       End end)
     : world_(&world),
       limit_(limit),
-      slack_(slack),
+      slack_(end == End::together ? slack : 0),
+      end_(end),
       own_(world.allocate(std::string(name) + "/stop", 64)) {
   const std::string stop = std::string(name) + "/stop";
   const std::string stops = std::string(name) + "/stops";
@@ -105,6 +107,7 @@ Status AgreedStop::poll(Iteration entered) {
 }
 
 Iteration AgreedStop::last() const {
+  if (end_ == End::where_it_is) return std::min(limit_, promise_);
   const Word word = own_.word(last_word);
   return word == 0 ? limit_ : std::min(limit_, iteration_of(word));
 }

@@ -14,11 +14,17 @@ namespace slip {
 /// that it is in and promises not to pass r + slack; the last iteration is max(r) + slack for all,
 /// or the run's own limit if that is earlier. Rings of workers that each stop by their own clock
 /// would hang. Rank 0 collects the answers; everybody calls `poll` between and during waits.
+///
+/// Where no worker needs another one's next iterations there is nothing to agree on, and who is
+/// behind would have to catch up for nothing: each ends with the iteration in which it hears of it.
 class AgreedStop {
  public:
+  enum class End { together, where_it_is };
+
   /// Made by all workers, with a name of its own in the world. `limit` is the last iteration of the
   /// run in any case (max_iteration: none), the same everywhere.
-  AgreedStop(const World& world, std::string_view name, Iteration limit, Iteration slack = 2);
+  AgreedStop(const World& world, std::string_view name, Iteration limit, Iteration slack = 2,
+             End end = End::together);
 
   /// Asks for the end of the run, at this worker's next `poll`. From any thread, also in a signal
   /// handler, any number of times.
@@ -30,7 +36,8 @@ class AgreedStop {
   /// and announces as well.
   Status poll(Iteration entered);
 
-  /// The last iteration of all: the run's limit while nobody has asked for an earlier one.
+  /// The last iteration, of all if they end together: the run's limit while nobody has asked for an
+  /// earlier one.
   Iteration last() const;
   /// This worker must not enter an iteration after this one until more is known.
   Iteration bound() const;
@@ -45,6 +52,7 @@ class AgreedStop {
   const World* world_;
   const Iteration limit_;
   const Iteration slack_;
+  const End end_;
   Region own_;        // what rank 0 tells this worker
   Region collected_;  // rank 0: what the workers tell it
   RemoteRegion rank0_;

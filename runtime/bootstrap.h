@@ -23,7 +23,8 @@ class Bootstrap {
   /// "tcp 127.0.0.1:4000", "local", ...: for `slip info` and messages.
   virtual std::string describe() const = 0;
 
-  /// Publishes a value of this world under a name. A name is written once.
+  /// Publishes a value of this world under a name. A name is written once; its second value is
+  /// refused.
   virtual void put(std::string_view name, std::string_view value) = 0;
   /// Waits for the name to be published. Times out after `timeout` with an Error that names it.
   virtual std::string get(std::string_view name, Duration timeout) = 0;

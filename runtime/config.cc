@@ -21,6 +21,8 @@ template <class... Cases>
 struct overloaded : Cases... {
   using Cases::operator()...;
 };
+template <class... Cases>
+overloaded(Cases...) -> overloaded<Cases...>;
 
 std::vector<std::string> split(std::string_view text) {
   std::vector<std::string> items;
@@ -41,8 +43,8 @@ bool inside(const Range& range, double value) {
 template <class T>
 std::optional<T> parse(std::string_view text, const Range& range) {
   if constexpr (std::is_same_v<T, bool>) {
-    if (text == "true" || text == "1") return true;
-    if (text == "false" || text == "0") return false;
+    if (text == "true" || text == "on" || text == "1") return true;
+    if (text == "false" || text == "off" || text == "0") return false;
     return {};
   } else if constexpr (std::is_same_v<T, std::string>) {
     return std::string(text);
@@ -147,7 +149,7 @@ std::string Option::allowed() const {
       field);
   switch (kind()) {
     case OptionKind::flag:
-      return "true, false";
+      return "true, false, on, off";
     case OptionKind::integer:
       return describe("integers", range) + none;
     case OptionKind::number:

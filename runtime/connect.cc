@@ -5,7 +5,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "slipstream/runtime/local_bootstrap.h"
 #include "slipstream/runtime/tcp_bootstrap.h"
@@ -18,8 +20,8 @@
 namespace slip {
 namespace {
 
-/// Of everything that workers write into each other's memory. Raised when any of it changes.
-constexpr int wire_version = 1;
+/// Of everything that workers tell each other. Raised when any of it changes.
+constexpr int wire_version = 2;
 
 /// Tells this worker when a peer's process ends before it has said goodbye. A process descriptor
 /// cannot be confused with a later process of the same number.
@@ -43,20 +45,25 @@ void watch_peer(World::Parts& parts, int peer, long pid) {
       }));
 }
 
-/// Every worker says who it is, and checks what the others say.
-void introduce(World::Parts& parts) {
+/// Every worker says who and where it is, and checks what the others say. Returns where all are.
+std::vector<Topology::Member> introduce(World::Parts& parts) {
   Bootstrap& bootstrap = *parts.bootstrap;
   const int rank = bootstrap.rank();
+  std::vector<Topology::Member> members;
   bootstrap.put(fmt::format("hello/{}", rank),
-                fmt::format("{} {} {}", wire_version, getpid(), shm::host_identity()));
+                fmt::format("{} {} {} {}", wire_version, getpid(), shm::host_identity(),
+                            format_cpus(allowed_cpus())));
   for (int peer = 0; peer < bootstrap.size(); ++peer) {
-    if (peer == rank) continue;
     const std::string hello =
         bootstrap.get(fmt::format("hello/{}", peer), parts.options.join_timeout);
     int version = 0;
     long pid = 0;
     unsigned long long host = 0;
-    if (std::sscanf(hello.c_str(), "%d %ld %llu", &version, &pid, &host) != 3 || pid <= 0) {
+    int read = 0;
+    const bool complete =
+        std::sscanf(hello.c_str(), "%d %ld %llu %n", &version, &pid, &host, &read) == 3 && pid > 0;
+    auto cpus = parse_cpus(std::string_view(hello).substr(static_cast<std::size_t>(read)));
+    if (!complete || (version == wire_version && !cpus)) {
       throw Error(Code::bad_data, fmt::format("rank {} introduces itself as '{}'", peer, hello),
                   peer);
     }
@@ -74,14 +81,17 @@ void introduce(World::Parts& parts) {
                               peer, rank),
                   peer);
     }
-    watch_peer(parts, peer, pid);
+    if (peer != rank) watch_peer(parts, peer, pid);
+    members.push_back({0, std::move(*cpus)});
   }
+  return members;
 }
 
 void pace(World::Parts& parts) {
   const sim::NetworkOptions& options = parts.options.network;
   if (options.instant()) return;
   auto network = std::make_shared<PacedNetwork>(parts.bootstrap->size(), options);
+  parts.observer = parts.transport.get();
   parts.transport =
       std::make_unique<PacedTransport>(std::move(parts.transport), std::move(network),
                                        parts.bootstrap->rank(), [w = parts.waiter] { w->wake(); });
@@ -104,11 +114,16 @@ std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
     join.timeout = options.join_timeout;
     parts->bootstrap = std::make_unique<TcpBootstrap>(join);
     parts->progress = progress_thread();
-    introduce(*parts);
+    parts->real_topology = std::make_shared<LazyTopology>(
+        [members = introduce(*parts), &bootstrap = *parts->bootstrap, options] {
+          return gather_topology(bootstrap, members, options.join_timeout);
+        });
   } else {
     parts->bootstrap = std::make_unique<LocalBootstrap>(std::make_shared<LocalStore>(1), 0,
                                                         *parts->waiter, *parts->clock);
+    parts->real_topology = local_topology(1);
   }
+  parts->topology = modelled_or(parts->real_topology, parts->bootstrap->size(), options);
   pace(*parts);
   parts->counters = make_counters(parts->bootstrap->rank());
   return parts;

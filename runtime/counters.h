@@ -32,6 +32,7 @@ struct Counters {
   Counter updates_sent;
   Counter updates_used;
   Counter max_gap_seen;  // iterations ahead of the slowest receiver known, at most
+  Counter updates_late;  // met when they were too old to be used
 };
 
 }  // namespace slip

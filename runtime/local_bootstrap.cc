@@ -6,6 +6,8 @@
 #include <optional>
 #include <utility>
 
+#include "slipstream/runtime/bootstrap_internal.h"
+
 namespace slip {
 
 void LocalStore::wake(std::string_view name) {
@@ -21,13 +23,17 @@ LocalBootstrap::LocalBootstrap(std::shared_ptr<LocalStore> store, int rank, Wait
 LocalBootstrap::~LocalBootstrap() {
   if (std::uncaught_exceptions() > 0) return;
   const std::lock_guard lock(store_->mutex_);
-  if (!store_->left_) store_->left_ = rank_;
+  if (store_->left_) return;  // whoever waits knows
+  store_->left_ = rank_;
   store_->wake("");
 }
 
 void LocalBootstrap::put(std::string_view name, std::string_view value) {
   const std::lock_guard lock(store_->mutex_);
-  store_->values_.insert_or_assign(std::string(name), std::string(value));
+  if (const auto found = store_->values_.find(name); found != store_->values_.end()) {
+    throw Error(Code::bootstrap_failed, published_twice(rank_, name, found->second.publisher));
+  }
+  store_->values_.emplace(name, LocalStore::Value{std::string(value), rank_});
   store_->wake(name);
 }
 
@@ -37,7 +43,7 @@ std::string LocalBootstrap::get(std::string_view name, Duration timeout) {
     const std::lock_guard lock(store_->mutex_);
     const auto found = store_->values_.find(name);
     if (found == store_->values_.end()) return false;
-    value = found->second;
+    value = found->second.bytes;
     return true;
   };
   wait(name, published, timeout, fmt::format("'{}' to be published", name));

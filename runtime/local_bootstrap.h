@@ -22,9 +22,14 @@ class LocalStore {
  private:
   friend class LocalBootstrap;
 
+  struct Value {
+    std::string bytes;
+    int publisher;
+  };
+
   const int size_;
   std::mutex mutex_;  // guards all below
-  std::map<std::string, std::string, std::less<>> values_;
+  std::map<std::string, Value, std::less<>> values_;
   int arrived_ = 0;
   std::uint64_t generation_ = 0;
   std::optional<int> left_;  // the first worker that has left: no further fence can complete

@@ -46,6 +46,16 @@ RingSender::RingSender(const World& world, int receiver, std::string_view name,
   if (!ring_.mapped()) staging_ = std::make_unique<std::byte[]>(capacity / 4 + word_bytes);
 }
 
+RingSender::RingSender(const World& world, RingReceiver& receiver)
+    : world_(&world),
+      head_(world.transport().allocate(64)),
+      capacity_(receiver.capacity_),
+      incarnation_(world.incarnation()) {
+  ring_ = world.transport().attach(world.rank(), receiver.ring_.key());
+  receiver.head_word_ = world.transport().attach(world.rank(), head_.key());
+  if (!ring_.mapped()) staging_ = std::make_unique<std::byte[]>(capacity_ / 4 + word_bytes);
+}
+
 bool RingSender::has_room_now(std::uint64_t end) {
   const std::uint64_t head = iteration_of(head_.word(0));
   // Written by a peer: it cannot have consumed what was not published.
@@ -92,7 +102,7 @@ RingReceiver::RingReceiver(const World& world, int sender, std::string_view name
       sender_(sender),
       ring_(world.allocate(ring_name(name, sender), checked(capacity), bell)),
       capacity_(capacity) {
-  head_word_ = world.attach(sender, head_name(name, world.rank()));
+  if (sender != world.rank()) head_word_ = world.attach(sender, head_name(name, world.rank()));
 }
 
 Status RingReceiver::return_credit() {

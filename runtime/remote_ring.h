@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "slipstream/base/error.h"
+#include "slipstream/base/processor.h"
 #include "slipstream/runtime/world.h"
 
 namespace slip {
@@ -23,7 +24,7 @@ namespace slip {
 ///
 /// What is claimed but not committed was never published, so a sender that dies with a claim has
 /// left nothing to skip. Both ends are made with the same name and capacity; making one waits for
-/// the other.
+/// the other. A worker's ring to itself begins with its receiver.
 namespace ring_layout {
 constexpr std::size_t word_bytes = sizeof(Word);
 constexpr std::uint32_t filler = ~std::uint32_t{0};  // in place of a length: go on at offset 0
@@ -47,10 +48,14 @@ constexpr std::size_t record_bytes(std::size_t message) {
 }
 }  // namespace ring_layout
 
+class RingReceiver;
+
 class RingSender {
  public:
   /// `capacity` is a power of two, from 64 bytes to 1 GiB. Throws Error.
   RingSender(const World& world, int receiver, std::string_view name, std::size_t capacity);
+  /// The other end of this worker's own `receiver`.
+  RingSender(const World& world, RingReceiver& receiver);
 
   std::size_t max_message() const { return capacity_ / 4 - ring_layout::word_bytes; }
 
@@ -86,6 +91,7 @@ class RingSender {
 
  private:
   static constexpr std::uint64_t no_room = ~std::uint64_t{0};
+  static constexpr std::size_t prefetch_bytes = 512;
 
   std::size_t offset_of(std::uint64_t position) const { return position & (capacity_ - 1); }
   std::byte* payload(std::uint64_t record) const {
@@ -132,6 +138,8 @@ class RingSender {
   void publish_mapped(std::uint64_t record, std::size_t bytes) {
     const std::size_t offset = offset_of(record);
     const std::size_t size = ring_layout::record_bytes(bytes);
+    // Stores wait in order for lines that the receiver's processor still holds: ask for them early.
+    prefetch_for_writing(ring_.memory.get() + offset_of(record + prefetch_bytes));
     // A plain store: the release of the word orders it.
     std::memset(ring_.memory.get() + offset + size, 0, ring_layout::word_bytes);
     ring_.signal_mapped(offset, ring_layout::make_record_word(incarnation_, record,
@@ -154,7 +162,8 @@ class RingSender {
 
 class RingReceiver {
  public:
-  /// Messages ring `bell`: Bell::progress for a service that runs while the worker computes.
+  /// Messages ring `bell`: Bell::progress for a service that runs while the worker computes. Throws
+  /// Error.
   RingReceiver(const World& world, int sender, std::string_view name, std::size_t capacity,
                Bell bell = Bell::worker);
 
@@ -170,10 +179,19 @@ class RingReceiver {
     Status status;
     std::uint64_t head = head_;
     std::size_t length = length_;
+    int lingered = 0;
     while (handled < limit) {
       const std::size_t offset = head & (capacity_ - 1);
-      const Word word = ring_.word(offset);
-      if (word == 0) break;
+      Word word = ring_.word(offset);
+      if (word == 0) {
+        // In a stream of messages, let a few more come: who looks for each of them takes the line
+        // from the sender while it writes.
+        if (handled - lingered < 2) break;
+        lingered = handled;
+        for (int i = 0; i < 32; ++i) relax();
+        word = ring_.word(offset);
+        if (word == 0) break;
+      }
       if (ring_layout::tag_in(word) != ring_layout::tag_of(head)) [[unlikely]] {
         status = damaged(ring_layout::length_in(word));
         break;
@@ -210,6 +228,8 @@ class RingReceiver {
   }
 
  private:
+  friend class RingSender;
+
   std::size_t offset() const { return head_ & (capacity_ - 1); }
   Status return_credit();
   Status damaged(std::size_t length) const;

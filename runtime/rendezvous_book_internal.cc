@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "slipstream/runtime/bootstrap_internal.h"
 #include "slipstream/runtime/posix_internal.h"
 
 namespace slip {
@@ -71,8 +72,7 @@ void RendezvousBook::request(int rank, const Request& request, Time now) {
 void RendezvousBook::put(int rank, const Request& request) {
   if (const auto found = values_.find(request.name); found != values_.end()) {
     return refuse(rank, Code::bootstrap_failed,
-                  fmt::format("rank {} published '{}', which rank {} had published before", rank,
-                              printable(request.name), found->second.publisher));
+                  published_twice(rank, request.name, found->second.publisher));
   }
   const std::size_t bytes = request.name.size() + request.value.size();
   if (bytes > max_stored_bytes - stored_bytes_) {

@@ -3,6 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+// Its fences add nothing to the locks that hand over work, and ThreadSanitizer does not model them.
+#define BOOST_ASIO_DISABLE_FENCED_BLOCK
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <future>
 #include <list>
 #include <string>
 #include <utility>
@@ -41,6 +46,24 @@ class Simulator::Worker final : public Waiter, public Progress {
       pause(nullptr, time);
     }
     return abort.reason();
+  }
+
+  /// Other workers go on meanwhile, and so may their work, on other threads.
+  void compute(FunctionRef<void()> work, Duration duration) override {
+    if (!simulator_.compute_threads_) {
+      work();
+      if (duration > Duration::zero()) (void)sleep_until(simulator_.events_.now() + duration);
+      return;
+    }
+    std::packaged_task<void()> task(work);
+    std::future<void> done = task.get_future();
+    boost::asio::post(*simulator_.compute_threads_, std::move(task));
+    const Time end = simulator_.events_.now() + duration;
+    while (!abort.aborted()) {
+      pause(nullptr, end);
+      if (simulator_.events_.now() >= end) break;
+    }
+    done.get();
   }
 
   void wake() override { simulator_.enqueue(*this); }
@@ -88,6 +111,7 @@ class Simulator::Worker final : public Waiter, public Progress {
 
   AbortToken abort;
   bool queued = false;
+  bool crashed = false;
 
  private:
   struct Registration final : Handle {
@@ -155,7 +179,10 @@ class Simulator::Worker final : public Waiter, public Progress {
 
 Simulator::Simulator(int workers, const SimulatorOptions& options)
     : clock_(std::make_unique<VirtualClock>(events_)), options_(options) {
-  fabric_ = std::make_unique<Fabric>(events_, Network(workers, options.network),
+  if (options.compute_threads > 0) {
+    compute_threads_ = std::make_unique<boost::asio::thread_pool>(options.compute_threads);
+  }
+  fabric_ = std::make_unique<Fabric>(events_, workers, Network(workers, options.network),
                                      [this](int rank, Bell bell) { delivered(rank, bell); });
   workers_.reserve(static_cast<std::size_t>(workers));
   for (int rank = 0; rank < workers; ++rank) {
@@ -205,6 +232,47 @@ void Simulator::run(const std::function<void(int)>& body) {
     } else {
       report_deadlock();
     }
+  }
+}
+
+void Simulator::crash(const Crash& crash) {
+  if (crash.rank < 0 || crash.rank >= size()) {
+    throw Error(Code::invalid_argument,
+                fmt::format("rank {} cannot crash: the ranks are 0 to {}", crash.rank, size() - 1));
+  }
+  const auto rank = static_cast<std::uint64_t>(crash.rank);
+  events_.schedule(crash.at, {[](void* simulator, std::uint64_t rank) {
+                                static_cast<Simulator*>(simulator)->kill(static_cast<int>(rank));
+                              },
+                              this, rank});
+  events_.schedule(crash.at + crash.noticed_after,
+                   {[](void* simulator, std::uint64_t rank) {
+                      static_cast<Simulator*>(simulator)->report_loss(static_cast<int>(rank));
+                    },
+                    this, rank});
+}
+
+bool Simulator::crashed(int rank) const {
+  return workers_.at(static_cast<std::size_t>(rank))->crashed;
+}
+
+void Simulator::kill(int rank) {
+  Worker& worker = *workers_[static_cast<std::size_t>(rank)];
+  if (worker.done()) return;
+  worker.crashed = true;
+  fabric_->cut_off(rank);
+  worker.abort.abort({Code::aborted, fmt::format("rank {} has crashed, as planned", rank)});
+  enqueue(worker);
+}
+
+void Simulator::report_loss(int rank) {
+  if (!crashed(rank)) return;
+  for (auto& worker : workers_) {
+    if (worker->rank() == rank) continue;
+    worker->abort.abort(
+        {Code::peer_lost,
+         fmt::format("rank {}: lost rank {} (it has crashed)", worker->rank(), rank), rank});
+    enqueue(*worker);
   }
 }
 

@@ -11,7 +11,7 @@
 
 namespace slip {
 
-/// Hop's token queues (ASPLOS'19, section 4; A.3.2 of the digest) as one word per edge.
+/// Hop's token queues (ASPLOS'19, section 4) as one word per edge.
 /// TokenQ(o -> i) always holds max_gap + Iter(o) - Iter(i) tokens, so it needs no queue: o puts its
 /// iteration into its word at i, and i may enter iteration k while k <= Iter(o) + max_gap for every
 /// out-neighbour o. A word has one writer and grows, so an old value is only conservative: i waits
@@ -45,7 +45,7 @@ class Tokens {
   /// How far this worker, entering `own`, is ahead of its slowest receiver, at most.
   Iteration lead(Iteration own) const;
 
-  /// The sending check (A.5.5): true if out-neighbour `out` is past `iteration` and has no use for
+  /// The sending check: true if out-neighbour `out` is past `iteration` and has no use for
   /// its update.
   bool passed(std::size_t out, Iteration iteration) const;
 

@@ -37,6 +37,14 @@ std::size_t slot_size(const UpdateQueueOptions& options) {
 
 }  // namespace
 
+bool UpdateQueueOptions::checksums_by_default() {
+#ifdef NDEBUG
+  return false;
+#else
+  return true;
+#endif
+}
+
 std::size_t UpdateQueue::memory(std::size_t in_neighbours, const UpdateQueueOptions& options) {
   return in_neighbours * static_cast<std::size_t>(options.depth) * slot_size(options);
 }

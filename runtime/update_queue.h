@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,9 +12,9 @@
 
 namespace slip {
 
-/// The update queue of Hop (ASPLOS'19, section 4; A.3.1 of the digest: enqueue, dequeue, size) on
-/// one-sided writes: a ring of `depth` slots per in-neighbour in the receiver's memory. The update
-/// of iteration k goes to slot `k mod depth`, in chunks, each announced by a word.
+/// The update queue of Hop (ASPLOS'19, section 4: enqueue, dequeue, size) on one-sided writes: a
+/// ring of `depth` slots per in-neighbour in the receiver's memory. The update of iteration k goes
+/// to slot `k mod depth`, in chunks, each announced by a word.
 ///
 /// Tokens are its flow control: with max_gap tokens, depth max_gap + 1 means that a sender never
 /// overwrites what its receiver may still read (max_gap + staleness + 1 with bounded staleness).
@@ -21,11 +22,11 @@ struct UpdateQueueOptions {
   std::size_t bytes = 0;  // of one update
   int depth = 1;
   std::size_t chunk_bytes = std::size_t{2} << 20;
-#ifdef NDEBUG
-  bool checksums = false;
-#else
-  bool checksums = true;
-#endif
+  /// Of every update, to detect torn and damaged ones; on where the library was built for
+  /// debugging.
+  bool checksums = checksums_by_default();
+
+  static bool checksums_by_default();
 };
 
 class UpdateQueue {
@@ -57,6 +58,11 @@ class UpdateQueue {
   bool chunk_arrived(std::size_t in, Iteration iteration, std::size_t chunk) const {
     const Word word = slots_.word(slot(in, iteration) + word_offset(chunk));
     return word != 0 && iteration_of(word) == iteration;
+  }
+  /// The iteration of the update that is here in the slot that `iteration` would have, if any is.
+  std::optional<Iteration> held(std::size_t in, Iteration iteration) const {
+    const Word word = slots_.word(slot(in, iteration) + word_offset(chunks_ - 1));
+    return word != 0 ? std::optional(iteration_of(word)) : std::nullopt;
   }
   /// How many updates of that iteration are here (the paper's size(iter)).
   int size(Iteration iteration) const;

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <utility>
 
+#include "slipstream/base/processor.h"
+
 namespace slip {
 namespace {
 
@@ -12,14 +14,6 @@ using namespace std::chrono_literals;
 constexpr Duration min_spin = 1us;
 // A lost wake-up would be a bug; this bounds what it could cost.
 constexpr Duration longest_sleep = 1s;
-
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 }  // namespace
 
@@ -95,6 +89,13 @@ Status RealWaiter::sleep_until(Time time) {
     sleep_on(*doorbell_, seen, std::min(longest_sleep, time - now));
   }
   return abort_->reason();
+}
+
+void RealWaiter::compute(FunctionRef<void()> work, Duration duration) {
+  const Time start = clock_->now();
+  work();
+  // The next wait reports an abort.
+  if (duration > Duration::zero()) (void)sleep_until(start + duration);
 }
 
 }  // namespace slip

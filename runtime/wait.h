@@ -42,6 +42,10 @@ class Waiter {
   /// Sleeps through writes; only an abort ends it early.
   virtual Status sleep_until(Time time) = 0;
 
+  /// Runs `work` and returns when `duration` has passed too; in virtual time exactly then. An abort
+  /// cuts the time short, and not the work. Throws what `work` throws.
+  virtual void compute(FunctionRef<void()> work, Duration duration) = 0;
+
   /// Makes the worker look at its condition again. From any thread.
   virtual void wake() = 0;
 };
@@ -56,6 +60,7 @@ class RealWaiter final : public Waiter {
   bool glance(FunctionRef<bool()> condition) override;
   Status wait(FunctionRef<bool()> condition, Time deadline) override;
   Status sleep_until(Time time) override;
+  void compute(FunctionRef<void()> work, Duration duration) override;
   void wake() override { wake_worker(*doorbell_); }
 
  private:

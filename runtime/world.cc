@@ -39,11 +39,28 @@ int World::rank() const { return parts_->bootstrap->rank(); }
 int World::size() const { return parts_->bootstrap->size(); }
 std::uint16_t World::incarnation() const { return parts_->bootstrap->incarnation(); }
 Transport& World::transport() const { return *parts_->transport; }
+Transport& World::observer() const {
+  return parts_->observer != nullptr ? *parts_->observer : transport();
+}
 Bootstrap& World::bootstrap() const { return *parts_->bootstrap; }
 const Clock& World::clock() const { return *parts_->clock; }
 Counters& World::counters() const { return *parts_->counters; }
 int World::next_number() const { return parts_->next_number++; }
 const WorldOptions& World::options() const { return parts_->options; }
+const Topology& World::topology() const { return parts_->topology->get(); }
+
+Status World::bind() const {
+  if (!parts_->real_topology) {
+    return {Code::not_supported, fmt::format("rank {}: simulated workers have no cores", rank())};
+  }
+  const std::vector<int>& cpus = parts_->real_topology->get().core(rank()).cpus;
+  if (cpus.empty()) {
+    return {Code::not_supported,
+            fmt::format("rank {}: hwloc knows no core that this worker may use; do without binding",
+                        rank())};
+  }
+  return bind_thread(cpus);
+}
 
 Progress& World::progress() const {
   if (!parts_->progress) parts_->progress = progress_thread();
@@ -57,9 +74,13 @@ Region World::allocate(std::string_view name, std::size_t bytes, Bell bell) cons
 }
 
 RemoteRegion World::attach(int peer, std::string_view name) const {
+  return attach(transport(), peer, name);
+}
+
+RemoteRegion World::attach(Transport& by, int peer, std::string_view name) const {
   const std::string key =
       bootstrap().get(fmt::format("region/{}/{}", peer, name), options().join_timeout);
-  return transport().attach(peer, key);
+  return by.attach(peer, key);
 }
 
 Time World::deadline() const {
@@ -83,11 +104,7 @@ void World::set_compute_time(Duration duration) const { parts_->compute_time = d
 
 void World::compute(FunctionRef<void()> work) const {
   const Time start = now();
-  work();
-  // An abort cuts it short; the next wait reports it.
-  if (parts_->compute_time > Duration::zero()) {
-    (void)parts_->waiter->sleep_until(start + parts_->compute_time);
-  }
+  parts_->waiter->compute(work, parts_->compute_time);
   counters().compute_ns.add(static_cast<std::uint64_t>((now() - start).count()));
 }
 

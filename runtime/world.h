@@ -3,7 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/function_ref.h"
@@ -12,6 +14,7 @@
 #include "slipstream/runtime/clock.h"
 #include "slipstream/runtime/counters.h"
 #include "slipstream/runtime/progress.h"
+#include "slipstream/runtime/topology.h"
 #include "slipstream/runtime/wait.h"
 #include "slipstream/transport/sim/network.h"
 #include "slipstream/transport/transport.h"
@@ -29,6 +32,9 @@ struct WorldOptions {
   /// Modelled links, in virtual time and in real time alike (see PacedTransport for what the latter
   /// can know); none by default.
   sim::NetworkOptions network;
+  /// Files of hwloc's XML that stand for the machines of modelled hosts, for `topology()`: one for
+  /// each host, or one for all. By default nothing is known of these machines.
+  std::vector<std::string> machines;
 };
 
 /// One worker's place among its peers: who they are, how bytes reach them, and how to wait.
@@ -51,6 +57,9 @@ class World {
   std::uint16_t incarnation() const;
 
   Transport& transport() const;
+  /// The transport of what watches a run and is no part of it (snapshots, progress): modelled links
+  /// and injected faults are passed by. Without these it is transport().
+  Transport& observer() const;
   Bootstrap& bootstrap() const;
   Progress& progress() const;
   const Clock& clock() const;
@@ -59,12 +68,23 @@ class World {
   int next_number() const;
   const WorldOptions& options() const;
 
+  /// Where the workers are, found out when first asked for: on the hosts that `WorldOptions` model
+  /// (in virtual time, each on one of its own by default), else on the real ones. Of these the
+  /// lowest rank of each host reads its machine and tells the others, so it must ask, too, within
+  /// `join_timeout`. The workers of one process share one. Throws Error.
+  const Topology& topology() const;
+  /// Binds the calling thread, and those that it starts, to this worker's core on the real host,
+  /// whatever is modelled. Asks as `topology()` does. Not supported in virtual time.
+  Status bind() const;
+
   // ---- Memory by name (set-up; throws Error).
 
   /// New zeroed memory that peers may write, known to them as `name`. A name is used once.
   Region allocate(std::string_view name, std::size_t bytes, Bell bell = Bell::worker) const;
   /// Waits until `peer` has allocated `name`, and opens it.
   RemoteRegion attach(int peer, std::string_view name) const;
+  /// The same for puts through `by`, which is transport() or observer().
+  RemoteRegion attach(Transport& by, int peer, std::string_view name) const;
 
   // ---- Waiting and time.
 
@@ -76,7 +96,9 @@ class World {
   /// completes "waiting for ..." in the error.
   Status wait_until(FunctionRef<bool()> condition, Time deadline, std::string_view what) const;
 
-  /// Runs `work`; in virtual time, or with a pace set, it lasts as `set_compute_time` says.
+  /// Runs `work`; in virtual time, or with a pace set, it lasts as `set_compute_time` says. In
+  /// virtual time it may run on another thread, beside that of other workers
+  /// (LaunchOptions::compute_threads): it must touch only what is this worker's own.
   void compute(FunctionRef<void()> work) const;
   /// The next `compute` lasts max(real work, `duration`); in virtual time exactly `duration`.
   void set_compute_time(Duration duration) const;

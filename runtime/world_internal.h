@@ -1,12 +1,46 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
 #include <vector>
 
+#include "slipstream/runtime/topology.h"
 #include "slipstream/runtime/world.h"
 
 namespace slip {
+
+/// A topology that is made when it is first asked for. Any thread may ask.
+class LazyTopology {
+ public:
+  explicit LazyTopology(std::function<Topology()> make) : make_(std::move(make)) {}
+
+  const Topology& get() {
+    const std::lock_guard lock(mutex_);
+    if (!topology_) topology_.emplace(make_());
+    return *topology_;
+  }
+
+ private:
+  std::mutex mutex_;  // guards all below
+  std::function<Topology()> make_;
+  std::optional<Topology> topology_;
+};
+
+/// The real hosts, each with the machine that its lowest rank reads and publishes. `members` are
+/// the same at all workers, and all call it.
+Topology gather_topology(Bootstrap& bootstrap, const std::vector<Topology::Member>& members,
+                         Duration timeout);
+
+/// This host, where all of a world's workers are threads that may use the calling thread's CPUs.
+std::shared_ptr<LazyTopology> local_topology(int workers);
+
+/// The hosts that `options` model; `real` where they model none.
+std::shared_ptr<LazyTopology> modelled_or(std::shared_ptr<LazyTopology> real, int workers,
+                                          const WorldOptions& options);
 
 /// What a World is put together from, in the order in which it must be destroyed (last first).
 struct World::Parts {
@@ -14,12 +48,16 @@ struct World::Parts {
   std::shared_ptr<const Clock> clock;
   std::shared_ptr<AbortToken> abort;
   std::unique_ptr<Transport> transport;
+  Transport* observer = nullptr;  // within `transport`, or own_observer
+  std::unique_ptr<Transport> own_observer;
   std::shared_ptr<Waiter> waiter;
   std::unique_ptr<Bootstrap> bootstrap;
   /// Null until somebody needs it, but in the simulator.
   std::shared_ptr<Progress> progress;
   std::vector<std::unique_ptr<Progress::Handle>> watches;  // of peers' processes
   std::shared_ptr<Counters> counters;
+  std::shared_ptr<LazyTopology> real_topology;  // null in the simulator
+  std::shared_ptr<LazyTopology> topology;
   Duration compute_time{0};
   int next_number = 0;
   bool said_goodbye = false;

@@ -1,50 +1,67 @@
 #include "slipstream/trainer/all_reduce_sgd.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "slipstream/collectives/all_reduce.h"
 
 namespace slip {
 namespace {
 
+/// Nobody needs a gradient whose averaging has failed.
+PartialAllReduceOptions expendable() { return {.in_place = true}; }
+
 class AllReduceProtocol final : public Protocol {
  public:
   explicit AllReduceProtocol(const Run& run)
-      : run_(run), all_reduce_(run.world, run.name + "/gradient", run.x.count, run.x.dtype) {}
+      : run_(run),
+        gradients_(run.world, run.name + "/gradient", run.x.count, run.x.dtype, expendable()) {}
 
   Status enter(Iteration) override { return {}; }
 
   Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
     *next = k + 1;
     if (gradient.gradient) {
-      if (Status s = mean(*gradient.gradient); !s) return s;
+      if (Status s = mean(gradients_, *gradient.gradient); !s) return s;
       run_.timed(SpanKind::apply, [&] { gradient.apply(); });
       return {};
     }
     run_.timed(SpanKind::apply, [&] { gradient.apply(); });
-    return mean(run_.x);
+    return mean_of_parameters();
   }
 
-  VectorView gradient_buffer() override { return all_reduce_.buffer(); }
+  VectorView gradient_buffer() override { return gradients_.buffer(); }
 
  private:
-  Status mean(VectorView vector) {
+  Status mean_of_parameters() {
+    if (!parameters_) {  // all workers come here in the same iteration
+      try {
+        parameters_.emplace(run_.world, run_.name + "/parameters", run_.x.count, run_.x.dtype);
+      } catch (const Error& error) {
+        return error.status();
+      }
+    }
+    return mean(*parameters_, run_.x);
+  }
+
+  Status mean(AllReduce& all_reduce, VectorView vector) {
     const Time begin = run_.world.now();
-    const Status status = all_reduce_.mean(vector);
+    const Status status = all_reduce.mean(vector);
     run_.timeline.record(SpanKind::wait, run_.entered, begin, run_.world.now());
     Counters& counters = run_.world.counters();
-    counters.max_gap_seen.set(std::max(counters.max_gap_seen.get(), all_reduce_.max_lead()));
+    counters.max_gap_seen.set(std::max(counters.max_gap_seen.get(), all_reduce.max_lead()));
     return status;
   }
 
   const Run& run_;
-  AllReduce all_reduce_;
+  AllReduce gradients_;
+  std::optional<AllReduce> parameters_;  // made by the first step with the user's own `apply`
 };
 
 }  // namespace
 
 std::size_t AllReduceSgd::memory(const RunShape& shape) const {
-  return AllReduce::memory(shape.graph.size(), shape.parameters, shape.dtype);
+  return AllReduce::memory(shape.graph.size(), shape.parameters, shape.dtype, expendable());
 }
 
 std::unique_ptr<Protocol> AllReduceSgd::make(const Run& run) const {

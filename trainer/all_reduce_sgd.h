@@ -16,7 +16,7 @@ struct AllReduceSgd {
       "synchronous SGD: gradients averaged over all workers";
 
   Options describe() { return {}; }
-  void validate(const Graph&) const {}
+  void validate(const RunShape&) const {}
   std::size_t memory(const RunShape& shape) const;
   std::unique_ptr<Protocol> make(const Run& run) const;
 };

@@ -9,14 +9,20 @@
 
 namespace slip {
 
-/// What a run can go on from. The file is this machine's byte order, with a checksum.
+/// What a run can go on from. The file is of this machine's byte order, with a version and a
+/// checksum.
 struct Checkpoint {
+  using Vector = std::vector<std::byte>;
+
   Dtype dtype = Dtype::float32;
   std::uint64_t count = 0;  // elements of each vector
   Iteration iteration = 0;  // the next one
   std::uint64_t seed = 0;
-  std::vector<std::byte> parameters;
-  std::vector<std::byte> velocity;  // empty without momentum
+  Vector parameters = {};
+  /// Momentum; empty without. Of the one worker that saved it or, where `workers` is not 0, of each
+  /// worker of a world of that size, by rank.
+  std::vector<Vector> velocities = {};
+  int workers = 0;
 };
 
 /// The file appears at once or not at all. Throws Error(io).

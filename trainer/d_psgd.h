@@ -18,7 +18,7 @@ struct DPsgd {
       "neighbour averaging in lockstep (D-PSGD, NeurIPS'17)";
 
   Options describe() { return {}; }
-  void validate(const Graph& graph) const { in_lockstep().validate(graph); }
+  void validate(const RunShape& shape) const { in_lockstep().validate(shape); }
   std::size_t memory(const RunShape& shape) const { return in_lockstep().memory(shape); }
   std::unique_ptr<Protocol> make(const Run& run) const { return in_lockstep().make(run); }
 

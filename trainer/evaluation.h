@@ -22,10 +22,11 @@ struct CurvePoint {
   double spread = 0;  // mean distance (2-norm) between the workers' models and their mean
 };
 
-/// A goal that ends a run: accuracy from below, loss from above.
+/// A goal of a run: accuracy from below, loss from above.
 struct Target {
   std::string metric;  // "accuracy" or "loss"
   double value = 0;
+  bool stop = true;  // the run ends there, else the time is noted and it goes on
 
   bool reached(const Evaluation& evaluation) const {
     if (metric == "loss") return evaluation.loss <= value;

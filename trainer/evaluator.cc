@@ -13,6 +13,10 @@ namespace {
 constexpr std::size_t line = 64;
 constexpr std::size_t round_up(std::size_t n) { return (n + line - 1) / line * line; }
 
+// In a worker's room: how many snapshots rank 0 is done with, and for how many it has called.
+constexpr std::size_t closed_offset = 0;
+constexpr std::size_t called_offset = 8;
+
 // A worker's part of rank 0's region: a line with the index that it has considered, then slots of
 // a line with the snapshot's index and time, and the parameters.
 constexpr std::size_t index_offset = 0;
@@ -30,9 +34,12 @@ double distance(ConstVectorView a, ConstVectorView b) {
 
 }  // namespace
 
-std::size_t Evaluator::worker_bytes() const {
-  return line + depth * (line + round_up(options_.count * size_of(options_.dtype)));
+std::size_t Evaluator::memory(int workers, std::size_t count, Dtype dtype) {
+  const std::size_t slot = line + round_up(count * size_of(dtype));
+  return static_cast<std::size_t>(workers) * (line + depth * slot);
 }
+
+std::size_t Evaluator::worker_bytes() const { return memory(1, options_.count, options_.dtype); }
 
 std::size_t Evaluator::slot(int rank, Iteration index) const {
   return static_cast<std::size_t>(rank) * worker_bytes() + line +
@@ -46,18 +53,20 @@ Evaluator::Evaluator(const World& world, EvaluatorOptions options)
   if (world.rank() == 0) {
     collected_ =
         world.allocate(options_.name + "/snapshots",
-                       static_cast<std::size_t>(world.size()) * worker_bytes(), Bell::progress);
+                       memory(world.size(), options_.count, options_.dtype), Bell::progress);
     for (int rank = 0; rank < world.size(); ++rank) {
-      rooms_.push_back(world.attach(rank, options_.name + "/evaluated"));
+      rooms_.push_back(world.attach(world.observer(), rank, options_.name + "/evaluated"));
     }
     mean_.resize(options_.count * size_of(options_.dtype));
+  }
+  snapshots_ = world.attach(world.observer(), 0, options_.name + "/snapshots");
+  if (world.rank() == 0) {
     if (world.clock().is_virtual()) {
       service_ = world.progress().serve(world.transport(), [this] {
         evaluate_ready();
         return false;
       });
     } else {
-      thread_ = std::thread([this] { run(); });
       service_ = world.progress().serve(world.transport(), [this] {
         {
           const std::lock_guard lock(mutex_);
@@ -66,9 +75,9 @@ Evaluator::Evaluator(const World& world, EvaluatorOptions options)
         changed_.notify_one();
         return false;
       });
+      thread_ = std::thread([this] { run(); });  // last: nothing may throw once it runs
     }
   }
-  snapshots_ = world.attach(0, options_.name + "/snapshots");
 }
 
 Evaluator::~Evaluator() {
@@ -84,22 +93,34 @@ Evaluator::~Evaluator() {
 
 void Evaluator::begin(Iteration first) { first_ = (first + options_.every - 1) / options_.every; }
 
+/// True if this worker should leave its next snapshot. The first is of the common start.
+bool Evaluator::due(Iteration iteration) const {
+  const bool called_for = options_.on_call && world_->rank() != 0 && next_ > 0;
+  return called_for ? next_ < iteration_of(room_.word(called_offset))
+                    : (first_ + next_) * options_.every <= iteration;
+}
+
+Status Evaluator::tell_rooms(std::size_t offset, Iteration value) {
+  const Word word = make_word(world_->incarnation(), value);
+  for (const RemoteRegion& room : rooms_) {
+    if (Status s = world_->observer().put_signal(room, 0, nullptr, 0, offset, word); !s) return s;
+  }
+  return {};
+}
+
 Status Evaluator::offer(Iteration iteration, ConstVectorView x, Duration since_start) {
-  Transport& transport = world_->transport();
+  Transport& transport = world_->observer();
   if (const Iteration closed = closed_.load(std::memory_order_acquire); closed > published_) {
     published_ = closed;
-    for (const RemoteRegion& room : rooms_) {
-      if (Status s = transport.put_signal(room, 0, nullptr, 0, 0,
-                                          make_word(world_->incarnation(), closed));
-          !s) {
-        return s;
-      }
-    }
+    if (Status s = tell_rooms(closed_offset, closed); !s) return s;
   }
   const std::int64_t time = since_start.count();
-  for (; (first_ + next_) * options_.every <= iteration; ++next_) {
+  for (; due(iteration); ++next_) {
+    if (options_.on_call) {  // only rank 0 knows the rooms
+      if (Status s = tell_rooms(called_offset, next_ + 1); !s) return s;
+    }
     const Word tag = make_word(world_->incarnation(), next_);
-    if (next_ < iteration_of(room_.word(0)) + depth) {
+    if (next_ < iteration_of(room_.word(closed_offset)) + depth) {
       const std::size_t at = slot(world_->rank(), next_);
       if (Status s = transport.put(snapshots_, at + time_offset, &time, sizeof time); !s) return s;
       if (Status s = transport.put_signal(snapshots_, at + line, x.data, x.bytes(),
@@ -153,7 +174,7 @@ void Evaluator::evaluate_next() {
     curve_.push_back(point);
     if (options_.target && !target_reached_ && options_.target->reached(point.evaluation)) {
       target_reached_ = point.at;
-      if (options_.request_stop) options_.request_stop();
+      if (options_.target->stop && options_.request_stop) options_.request_stop();
     }
   }
   seen_ = 0;

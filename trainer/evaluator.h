@@ -20,8 +20,9 @@
 namespace slip {
 
 struct EvaluatorOptions {
-  std::string name;  // goes before the names of its regions
-  Iteration every = 1;
+  std::string name;      // goes before the names of its regions
+  Iteration every = 1;   // rank 0's iterations, if on_call
+  bool on_call = false;  // workers leave snapshots when rank 0 does, in whatever iteration they are
   std::size_t count = 0;  // of the parameter vector
   Dtype dtype = Dtype::float32;
   std::function<Evaluation(ConstVectorView)> evaluate;  // rank 0's is used
@@ -33,11 +34,16 @@ struct EvaluatorOptions {
 /// Evaluation beside the run: every `every` iterations each worker writes a snapshot into rank 0's
 /// memory, and rank 0 evaluates their mean on a thread of its own, or in virtual time at once and
 /// in no time. Nobody waits: where rank 0 is not done with earlier snapshots, one is left out.
+/// Workers that run freely, each at its own speed, leave theirs when rank 0 calls for them.
+/// Snapshots pass by modelled links, as they are no part of what is measured.
 class Evaluator {
  public:
   /// Made by all workers with the same options.
   Evaluator(const World& world, EvaluatorOptions options);
   ~Evaluator();
+
+  /// Bytes of registered memory that it takes at rank 0 for the snapshots of all workers.
+  static std::size_t memory(int workers, std::size_t count, Dtype dtype);
 
   /// Before the first `offer`: the iteration in which all begin.
   void begin(Iteration first);
@@ -55,6 +61,8 @@ class Evaluator {
  private:
   static constexpr std::size_t depth = 4;  // snapshots per worker under way
 
+  bool due(Iteration iteration) const;
+  Status tell_rooms(std::size_t offset, Iteration value);
   std::size_t worker_bytes() const;
   std::size_t slot(int rank, Iteration index) const;
   bool ready();
@@ -66,7 +74,7 @@ class Evaluator {
   EvaluatorOptions options_;
   Iteration first_ = 0;     // snapshot i is of iteration (first_ + i) * every
   Iteration next_ = 0;      // index of the next snapshot
-  Region room_;             // here: how many evaluations rank 0 is done with
+  Region room_;             // here: how many evaluations rank 0 is done with, and has called for
   RemoteRegion snapshots_;  // at rank 0
 
   // Rank 0 only.

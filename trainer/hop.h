@@ -21,6 +21,8 @@ struct Hop {
 
   enum class Order { parallel, serial };
 
+  static constexpr int most = 1'000'000;  // iterations that an option may name
+
   int max_gap = 5;                    // iterations a sender may be ahead of a receiver
   int backup = 0;                     // updates per iteration that a worker may do without
   std::optional<int> staleness = {};  // iterations that a used update may be old
@@ -28,9 +30,10 @@ struct Hop {
   int skip_trigger = 2;  // lag behind every receiver from which it jumps
   Order order = Order::parallel;  // parallel: send, then compute; serial: compute, apply, send
   bool notify_ack = false;        // the baseline: one buffer, senders wait for acknowledgements
+  bool tokens = true;             // false: nothing bounds the gap; in the simulator only
 
   Options describe();
-  void validate(const Graph& graph) const;
+  void validate(const RunShape& shape) const;
   std::size_t memory(const RunShape& shape) const;
   std::unique_ptr<Protocol> make(const Run& run) const;
 };

@@ -131,7 +131,14 @@ std::string tiles(const Report& report) {
   return html + "</section>";
 }
 
-std::string headline_table(std::span<const NamedReport> reports) {
+std::vector<NamedReports> named_reports(std::span<const PageRun> runs) {
+  std::vector<NamedReports> named;
+  for (const PageRun& run : runs) named.push_back({run.name, {run.report}});
+  return named;
+}
+
+std::string headline_table(std::span<const PageRun> runs) {
+  const std::vector<NamedReports> reports = named_reports(runs);
   const Table table = comparison(reports);
   const std::vector<std::optional<double>> ups = speed_ups(reports);
   double fastest = 0;
@@ -143,7 +150,7 @@ std::string headline_table(std::span<const NamedReport> reports) {
   constexpr std::size_t target_column = 1;
   constexpr std::size_t speed_up_column = 3;
   for (std::size_t r = 0; r < table.rows.size(); ++r) {
-    const auto& target = reports[r].report->target;
+    const auto& target = runs[r].report->target;
     const bool missed = target && !target->reached_at_seconds;
     html += "<tr>";
     for (std::size_t c = 0; c < table.rows[r].size(); ++c) {
@@ -165,54 +172,20 @@ std::string headline_table(std::span<const NamedReport> reports) {
   return html + "</table></section>";
 }
 
-using Figure = std::optional<double> (*)(const Report::CurvePoint&);
-
-/// A chart of one of the curve's figures, empty where no run has it.
-std::string chart_of(std::span<const NamedReport> reports, std::string title, Figure figure,
-                     std::string_view metric, bool logarithmic) {
-  LineChart chart{
-      .title = std::move(title),
-      .time_axis = is_virtual(*reports.front().report) ? "seconds (virtual)" : "seconds",
-      .lines = {},
-      .target = {},
-      .logarithmic = logarithmic};
-  for (std::size_t i = 0; i < reports.size(); ++i) {
-    const Report& report = *reports[i].report;
-    Line line{reports[i].name, static_cast<int>(i), {}, {}};
-    for (const Report::CurvePoint& point : report.curve) {
-      const std::optional<double> value = figure(point);
-      if (value && std::isfinite(*value)) line.points.emplace_back(point.seconds, *value);
-    }
-    if (report.target && report.target->metric == metric) {
-      chart.target = report.target->value;
-      line.marked_at = report.target->reached_at_seconds;
-    }
-    if (!line.points.empty()) chart.lines.push_back(std::move(line));
+std::string charts(std::span<const PageRun> runs) {
+  const std::vector<NamedReports> reports = named_reports(runs);
+  std::string drawn;
+  for (const Curve& curve : curves()) {
+    const LineChart chart = line_chart(reports, curve);
+    if (!chart.lines.empty()) drawn += draw(chart);
   }
-  return chart.lines.empty() ? "" : draw(chart);
-}
-
-std::string charts(std::span<const NamedReport> reports) {
-  using Point = Report::CurvePoint;
-  const std::string drawn =
-      chart_of(
-          reports, "Accuracy", [](const Point& p) { return p.accuracy; }, "accuracy", false) +
-      chart_of(
-          reports, "Loss", [](const Point& p) { return p.loss; }, "loss", true) +
-      chart_of(
-          reports, "Iterations done",
-          [](const Point& p) { return std::optional(static_cast<double>(p.iteration)); }, "",
-          false) +
-      chart_of(
-          reports, "Spread between the workers' models", [](const Point& p) { return p.spread; },
-          "", true);
   if (drawn.empty()) return "";
   std::string legend;
-  if (reports.size() > 1) {
+  if (runs.size() > 1) {
     legend = R"(<p class="legend">)";
-    for (std::size_t i = 0; i < reports.size(); ++i) {
+    for (std::size_t i = 0; i < runs.size(); ++i) {
       legend +=
-          fmt::format(R"(<span data-run="{}">{}{}</span>)", i, swatch(i), escape(reports[i].name));
+          fmt::format(R"(<span data-run="{}">{}{}</span>)", i, swatch(i), escape(runs[i].name));
     }
     legend += "</p>";
   }
@@ -266,34 +239,33 @@ std::string worker_table(const Report& report) {
   return html;
 }
 
-std::string worker_tables(std::span<const NamedReport> reports) {
+std::string worker_tables(std::span<const PageRun> runs) {
   std::string html = "<h2>Workers</h2>";
-  for (std::size_t i = 0; i < reports.size(); ++i) {
-    if (reports.size() == 1) {
-      html +=
-          fmt::format(R"(<section class="card">{}</section>)", worker_table(*reports[i].report));
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (runs.size() == 1) {
+      html += fmt::format(R"(<section class="card">{}</section>)", worker_table(*runs[i].report));
     } else {
       html += fmt::format(R"(<details class="card"><summary>{}</summary>{}</details>)",
-                          escape(reports[i].name), worker_table(*reports[i].report));
+                          escape(runs[i].name), worker_table(*runs[i].report));
     }
   }
   return html;
 }
 
-std::string option_table(std::span<const NamedReport> reports) {
+std::string option_table(std::span<const PageRun> runs) {
   std::vector<std::string> names;
-  for (const NamedReport& r : reports) {
+  for (const PageRun& r : runs) {
     for (const auto& [name, value] : r.report->options) {
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
     }
   }
   std::string html = R"(<details class="card options"><summary>Options, as resolved</summary>)"
                      R"(<div class="scroll"><table><tr><th></th>)";
-  for (const NamedReport& r : reports) html += fmt::format("<th>{}</th>", escape(r.name));
+  for (const PageRun& r : runs) html += fmt::format("<th>{}</th>", escape(r.name));
   html += "</tr>";
   for (const std::string& name : names) {
     std::vector<std::string> values;
-    for (const NamedReport& r : reports) {
+    for (const PageRun& r : runs) {
       const auto found = std::find_if(r.report->options.begin(), r.report->options.end(),
                                       [&](const auto& option) { return option.first == name; });
       values.push_back(found == r.report->options.end() ? "-" : found->second);
@@ -312,22 +284,19 @@ std::string option_table(std::span<const NamedReport> reports) {
 
 std::string html_page(std::string_view title, std::span<const PageRun> given) {
   std::vector<PageRun> runs(given.begin(), given.end());
-  std::vector<NamedReport> reports;
   for (PageRun& run : runs) {
     if (run.name.empty()) run.name = run.report->protocol;
-    reports.push_back({run.name, run.report});
   }
   std::string body =
       fmt::format(R"(<header><div><h1>{}</h1>{}</div>)"
                   R"(<button class="theme" title="light or dark">◐ theme</button></header>)",
-                  html::escape(title), reports.empty() ? "" : html::facts(*reports.front().report));
-  if (!reports.empty()) {
-    body +=
-        reports.size() == 1 ? html::tiles(*reports.front().report) : html::headline_table(reports);
-    body += html::charts(reports) + html::timelines(runs) + html::worker_tables(reports) +
-            html::option_table(reports);
+                  html::escape(title), runs.empty() ? "" : html::facts(*runs.front().report));
+  if (!runs.empty()) {
+    body += runs.size() == 1 ? html::tiles(*runs.front().report) : html::headline_table(runs);
+    body += html::charts(runs) + html::timelines(runs) + html::worker_tables(runs) +
+            html::option_table(runs);
     body += fmt::format("<footer>Slipstream {}</footer>",
-                        html::escape(reports.front().report->slipstream));
+                        html::escape(runs.front().report->slipstream));
   }
   return fmt::format(
       R"(<!DOCTYPE html>
@@ -336,7 +305,7 @@ std::string html_page(std::string_view title, std::span<const PageRun> given) {
 <title>{}</title><style>{}</style><script>{}</script></head>
 <body><main>{}</main><div id="tip"></div><script>{}</script></body></html>
 )",
-      html::escape(title), html::style, html::theme_script, body, html::script);
+      html::escape(title), html::style(), html::theme_script, body, html::script);
 }
 
 }  // namespace slip

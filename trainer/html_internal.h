@@ -7,12 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/trainer/chart_internal.h"
 #include "slipstream/trainer/html.h"
 
 namespace slip::html {
-
-/// Text for an element or an attribute in double quotes.
-std::string escape(std::string_view text);
 
 /// Three digits and a unit: "10.2 ms", "1.34 GB".
 std::string format_seconds(double seconds);
@@ -20,29 +18,9 @@ std::string format_bytes(double bytes);
 
 /// The page's style sheet; what chooses light or dark before the page is drawn; the rest of the
 /// script, for its end.
-extern const char* const style;
+std::string style();
 extern const char* const theme_script;
 extern const char* const script;
-
-/// Lines of one colour each; run i has the colour i wherever it appears.
-constexpr int line_colours = 8;
-
-struct Line {
-  std::string name;
-  int run = 0;
-  std::vector<std::pair<double, double>> points;  // (seconds, value), in time's order
-  std::optional<double> marked_at;                // seconds at which the target was reached
-};
-
-struct LineChart {
-  std::string title;
-  std::string time_axis;  // "seconds"
-  std::vector<Line> lines;
-  std::optional<double> target;
-  bool logarithmic = false;  // where the values allow it and span enough
-};
-
-std::string draw(const LineChart& chart);
 
 /// From the first span to where a middling worker ends its first iterations: the same stretch for
 /// all runs of a page, so that a bar has the same length everywhere.

@@ -1,25 +1,27 @@
-// The page's looks and its few lines of script.
+// The page's looks and its few lines of script; charts look the same in files of their own.
+#include <fmt/format.h>
+
 #include "slipstream/trainer/html_internal.h"
 
 namespace slip::html {
 
-const char* const style = R"css(
-:root { color-scheme: light;
-  --page: #f5f6f8; --card: #ffffff; --edge: #dfe3e8; --text: #1a2129; --soft: #5c6875;
-  --faint: #e9ecf0;
-  --accent: #c2410c;
-  --c0: #2f6bdb; --c1: #d9620f; --c2: #0b8f7c; --c3: #b5379f; --c4: #6d52c9; --c5: #a67808;
-  --c6: #1789b5; --c7: #c43c4c;
-  --compute: #4a7fd6; --wait: #f2b8a2; --apply: #3aa981; --send: #9a6fd0; --evaluate: #9aa5b1;
-  --on-compute: #ffffff; }
-:root[data-theme="dark"] { color-scheme: dark;
-  --page: #0e1116; --card: #161b22; --edge: #2b323c; --text: #e8ecf1; --soft: #9aa7b5;
-  --faint: #232a33;
-  --accent: #ff9d5c;
-  --c0: #6ea1ff; --c1: #ff9d5c; --c2: #37c9b1; --c3: #ee7fd9; --c4: #ab94ff; --c5: #e6bd4a;
-  --c6: #55c2ea; --c7: #ff8090;
-  --compute: #5b8fe6; --wait: #84452f; --apply: #37b58a; --send: #a884e0; --evaluate: #6f7b88;
-  --on-compute: #0e1116; }
+namespace {
+
+constexpr Colour colours[] = {
+    {"page", "#f5f6f8", "#0e1116"},       {"card", "#ffffff", "#161b22"},
+    {"edge", "#dfe3e8", "#2b323c"},       {"text", "#1a2129", "#e8ecf1"},
+    {"soft", "#5c6875", "#9aa7b5"},       {"faint", "#e9ecf0", "#232a33"},
+    {"accent", "#c2410c", "#ff9d5c"},     {"c0", "#2f6bdb", "#6ea1ff"},
+    {"c1", "#d9620f", "#ff9d5c"},         {"c2", "#0b8f7c", "#37c9b1"},
+    {"c3", "#b5379f", "#ee7fd9"},         {"c4", "#6d52c9", "#ab94ff"},
+    {"c5", "#a67808", "#e6bd4a"},         {"c6", "#1789b5", "#55c2ea"},
+    {"c7", "#c43c4c", "#ff8090"},         {"compute", "#4a7fd6", "#5b8fe6"},
+    {"wait", "#f2b8a2", "#84452f"},       {"apply", "#3aa981", "#37b58a"},
+    {"send", "#9a6fd0", "#a884e0"},       {"evaluate", "#9aa5b1", "#6f7b88"},
+    {"on-compute", "#ffffff", "#0e1116"},
+};
+
+const char* const page_style = R"css(
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial,
@@ -51,26 +53,6 @@ button.theme { border: 1px solid var(--edge); background: var(--card); color: va
 .charts .card { margin: 0; padding: 14px 16px 8px; position: relative; }
 figcaption { font-weight: 600; margin: 0 0 4px 4px; }
 svg { display: block; width: 100%; height: auto; font-family: inherit; }
-.grid { stroke: var(--faint); } .axis { stroke: var(--edge); stroke-width: 1.5; }
-.tick { fill: var(--soft); font-size: 13.5px; font-variant-numeric: tabular-nums; }
-.axis-name { fill: var(--soft); font-size: 14px; }
-.target { stroke: var(--soft); stroke-width: 1.3; stroke-dasharray: 3 4; } .target-name {
-  fill: var(--soft); font-size: 13.5px; }
-.line { fill: none; stroke-width: 2.4; stroke-linejoin: round; stroke-linecap: round; }
-.dash1 { stroke-dasharray: 8 5; } .dash2 { stroke-dasharray: 2 5; }
-.reached { stroke: var(--card); stroke-width: 2.5; }
-.line.c0 { stroke: var(--c0); } .line.c1 { stroke: var(--c1); } .line.c2 { stroke: var(--c2); }
-.line.c3 { stroke: var(--c3); }
-.line.c4 { stroke: var(--c4); } .line.c5 { stroke: var(--c5); } .line.c6 { stroke: var(--c6); }
-.line.c7 { stroke: var(--c7); }
-circle.c0 { fill: var(--c0); } circle.c1 { fill: var(--c1); } circle.c2 { fill: var(--c2); }
-circle.c3 { fill: var(--c3); }
-circle.c4 { fill: var(--c4); } circle.c5 { fill: var(--c5); } circle.c6 { fill: var(--c6); }
-circle.c7 { fill: var(--c7); }
-i.c0 { background: var(--c0); } i.c1 { background: var(--c1); } i.c2 { background: var(--c2); }
-i.c3 { background: var(--c3); }
-i.c4 { background: var(--c4); } i.c5 { background: var(--c5); } i.c6 { background: var(--c6); }
-i.c7 { background: var(--c7); }
 .cursor { stroke: var(--soft); stroke-width: 1; visibility: hidden; }
 .run { transition: opacity .15s; } .dim .run { opacity: .12; } .dim .run.lit { opacity: 1; }
 .legend span { display: inline-flex; align-items: center; margin-right: 20px; }
@@ -118,6 +100,49 @@ details > summary { cursor: pointer; font-weight: 600; } details[open] > summary
   white-space: pre; font-variant-numeric: tabular-nums; }
 footer { margin-top: 34px; }
 )css";
+
+const char* const chart_basics = R"css(
+.grid { stroke: var(--faint); } .axis { stroke: var(--edge); stroke-width: 1.5; }
+.tick { fill: var(--soft); font-size: 13.5px; font-variant-numeric: tabular-nums; }
+.axis-name { fill: var(--soft); font-size: 14px; }
+.target { stroke: var(--soft); stroke-width: 1.3; stroke-dasharray: 3 4; } .target-name {
+  fill: var(--soft); font-size: 13.5px; }
+.line { fill: none; stroke-width: 2.4; stroke-linejoin: round; stroke-linecap: round; }
+.dash1 { stroke-dasharray: 8 5; } .dash2 { stroke-dasharray: 2 5; }
+.reached { stroke: var(--card); stroke-width: 2.5; }
+)css";
+
+std::string declare(std::string_view Colour::*which) {
+  std::string css;
+  for (const Colour& colour : colours) css += fmt::format(" --{}: {};", colour.name, colour.*which);
+  return css;
+}
+
+}  // namespace
+
+std::span<const Colour> palette() { return colours; }
+
+std::string chart_style() {
+  std::string css = chart_basics;
+  for (int c = 0; c < line_colours; ++c) {
+    css += fmt::format(
+        ".line.c{0} {{ stroke: var(--c{0}); }} circle.c{0}, rect.c{0} {{ fill: var(--c{0}); }}\n",
+        c);
+  }
+  return css;
+}
+
+std::string style() {
+  std::string css = fmt::format(
+      ":root {{ color-scheme: light;{} }}\n"
+      ":root[data-theme=\"dark\"] {{ color-scheme: dark;{} }}",
+      declare(&Colour::light), declare(&Colour::dark));
+  css += page_style;
+  for (int c = 0; c < line_colours; ++c) {
+    css += fmt::format("i.c{0} {{ background: var(--c{0}); }}\n", c);
+  }
+  return css + chart_style();
+}
 
 const char* const theme_script =
     "document.documentElement.dataset.theme = "

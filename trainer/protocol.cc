@@ -2,9 +2,12 @@
 
 #include <string>
 
+#include "slipstream/trainer/ad_psgd.h"
 #include "slipstream/trainer/all_reduce_sgd.h"
 #include "slipstream/trainer/d_psgd.h"
 #include "slipstream/trainer/hop.h"
+#include "slipstream/trainer/parameter_server.h"
+#include "slipstream/trainer/prague.h"
 
 namespace slip {
 namespace {
@@ -19,8 +22,11 @@ std::unique_ptr<ProtocolConfig> make() {
 /// A protocol is registered by its line here.
 constexpr std::pair<std::string_view, Maker> registry[] = {
     {AllReduceSgd::name, make<AllReduceSgd>},
+    {ParameterServer::name, make<ParameterServer>},
     {DPsgd::name, make<DPsgd>},
+    {AdPsgd::name, make<AdPsgd>},
     {Hop::name, make<Hop>},
+    {Prague::name, make<Prague>},
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,7 +24,8 @@ namespace slip {
 /// What a protocol works with: one worker's view of the run.
 struct Run {
   const World& world;
-  std::string name;  // goes before the names of what the protocol allocates
+  std::string name;    // goes before the names of what the protocol allocates
+  std::uint64_t seed;  // of the run; the same at all workers
   AgreedStop& stop;
   Timeline& timeline;
   Neighbourhood neighbourhood;
@@ -60,9 +62,11 @@ class Protocol {
 /// The shape of a run, for checks and sizes before anything is allocated.
 struct RunShape {
   const Graph& graph;
-  int rank;
-  std::size_t parameters;  // elements
-  Dtype dtype;
+  int rank = 0;
+  std::size_t parameters = 0;  // elements
+  Dtype dtype = Dtype::float32;
+  Iteration iterations = max_iteration;  // max_iteration: nothing bounds them
+  bool simulated = false;                // in virtual time
 };
 
 /// A protocol's options, whatever protocol it is: what the command line, the C++ fields and the
@@ -75,14 +79,17 @@ class ProtocolConfig {
   /// Bound to this object.
   virtual Options options() = 0;
   /// Throws Error(invalid_argument) with the reason for an illegal combination.
-  virtual void validate(const Graph& graph) const = 0;
+  virtual void validate(const RunShape& shape) const = 0;
   /// Bytes of shared memory at one worker: what --dry-run prints.
   virtual std::size_t memory(const RunShape& shape) const = 0;
   virtual std::unique_ptr<Protocol> make(const Run& run) const = 0;
+  /// Nothing holds the workers within a few iterations of each other. So each ends where it is when
+  /// the end is asked for, and an evaluation takes all models at one time, not at one iteration.
+  virtual bool free_running() const { return false; }
 };
 
 /// `P` is the struct that users fill in: `name`, `summary`, describe(), validate(), memory(),
-/// make().
+/// make(), and free_running() where it may be true.
 template <class P>
 class ProtocolConfigOf final : public ProtocolConfig {
  public:
@@ -90,9 +97,13 @@ class ProtocolConfigOf final : public ProtocolConfig {
   std::string_view name() const override { return P::name; }
   std::string_view summary() const override { return P::summary; }
   Options options() override { return options_.describe(); }
-  void validate(const Graph& graph) const override { options_.validate(graph); }
+  void validate(const RunShape& shape) const override { options_.validate(shape); }
   std::size_t memory(const RunShape& shape) const override { return options_.memory(shape); }
   std::unique_ptr<Protocol> make(const Run& run) const override { return options_.make(run); }
+  bool free_running() const override {
+    if constexpr (requires { options_.free_running(); }) return options_.free_running();
+    return false;
+  }
 
  private:
   P options_;

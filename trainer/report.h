@@ -30,7 +30,10 @@ struct Report {
   struct Updates {
     std::uint64_t sent = 0;
     std::uint64_t used = 0;
-    std::uint64_t late = 0;  // arrived and thrown away
+    /// Thrown away, as they were too old to be used when their receiver met them. Not those that
+    /// gave way to a newer one of their sender while they could be used, or that were never met: a
+    /// newer one was written over them, or the run was over.
+    std::uint64_t late = 0;
   };
 
   struct Worker {

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+
+#include "slipstream/trainer/metric.h"
 
 namespace slip {
 namespace {
@@ -12,19 +15,14 @@ std::size_t width(std::string_view text) {
   return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
 }
 
-template <class T>
-std::string cell(const std::optional<T>& value, std::string_view format) {
-  return value ? fmt::format(fmt::runtime(format), *value) : "-";
-}
-
-std::optional<double> time_to_target(const Report& report) {
-  return report.target ? report.target->reached_at_seconds : std::nullopt;
-}
+const Metric& metric(std::string_view name) { return *find_metric(name); }
 
 template <class Has>
-bool any(std::span<const NamedReport> reports, Has has) {
-  return std::any_of(reports.begin(), reports.end(),
-                     [&](const NamedReport& r) { return has(*r.report); });
+bool any(std::span<const NamedReports> runs, Has has) {
+  return std::any_of(runs.begin(), runs.end(), [&](const NamedReports& run) {
+    return std::any_of(run.reports.begin(), run.reports.end(),
+                       [&](const Report* report) { return has(*report); });
+  });
 }
 
 }  // namespace
@@ -67,38 +65,40 @@ std::string to_markdown(const Table& table) {
   return text;
 }
 
-std::vector<std::optional<double>> speed_ups(std::span<const NamedReport> reports) {
-  const bool targets = any(reports, [](const Report& r) { return r.target.has_value(); });
-  std::vector<std::optional<double>> times;
-  for (const NamedReport& r : reports) {
-    times.push_back(targets ? time_to_target(*r.report) : r.report->seconds_per_iteration());
-  }
+std::vector<std::optional<double>> speed_ups(std::span<const NamedReports> runs) {
+  const bool targets = any(runs, [](const Report& r) { return r.target.has_value(); });
+  const Metric& time = metric(targets ? "target.reached_at_seconds" : "seconds_per_iteration");
+  std::vector<std::optional<Estimate>> times;
+  for (const NamedReports& run : runs) times.push_back(estimate(run.reports, time));
   std::vector<std::optional<double>> result;
-  for (const std::optional<double>& time : times) {
-    const bool both = times.front() && time && *time > 0;
-    result.push_back(both ? std::optional(*times.front() / *time) : std::nullopt);
+  for (const std::optional<Estimate>& own : times) {
+    const bool both = times.front() && own && own->mean > 0;
+    result.push_back(both ? std::optional(times.front()->mean / own->mean) : std::nullopt);
   }
   return result;
 }
 
-Table comparison(std::span<const NamedReport> reports) {
-  const bool accuracies =
-      any(reports, [](const Report& r) { return r.final.accuracy.has_value(); });
-  const std::vector<std::optional<double>> ups = speed_ups(reports);
-  Table table{{"protocol", "to target [s]", "s/iteration", "speed-up", "max gap", "late updates",
-               accuracies ? "final accuracy" : "final loss"},
-              {}};
-  for (std::size_t i = 0; i < reports.size(); ++i) {
-    const Report& report = *reports[i].report;
-    table.rows.push_back({
-        reports[i].name.empty() ? report.protocol : reports[i].name,
-        cell(time_to_target(report), "{:.4g}"),
-        cell(report.seconds_per_iteration(), "{:.4g}"),
-        cell(ups[i], "{:.2f}x"),
-        cell(report.max_gap_seen, "{}"),
-        fmt::format("{}", report.updates.late),
-        accuracies ? cell(report.final.accuracy, "{:.4f}") : cell(report.final.loss, "{:.4g}"),
-    });
+Table comparison(std::span<const NamedReports> runs) {
+  const bool accuracies = any(runs, [](const Report& r) { return r.final.accuracy.has_value(); });
+  const Metric& quality = metric(accuracies ? "final.accuracy" : "final.loss");
+  Table table{{"run"}, {}};
+  const std::vector<std::optional<double>> ups = speed_ups(runs);
+  const std::array<const Metric*, 2> times = {&metric("target.reached_at_seconds"),
+                                              &metric("seconds_per_iteration")};
+  const std::array<const Metric*, 3> others = {&metric("max_gap_seen"), &metric("updates.late"),
+                                               &quality};
+  for (const Metric* m : times) table.header.emplace_back(m->heading);
+  table.header.emplace_back("speed-up");
+  for (const Metric* m : others) table.header.emplace_back(m->heading);
+
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const std::vector<const Report*>& reports = runs[i].reports;
+    const bool nameless = runs[i].name.empty() && !reports.empty();
+    std::vector<std::string> row = {nameless ? reports.front()->protocol : runs[i].name};
+    for (const Metric* m : times) row.push_back(to_text(estimate(reports, *m), *m));
+    row.push_back(ups[i] ? fmt::format("{:.2f}x", *ups[i]) : "-");
+    for (const Metric* m : others) row.push_back(to_text(estimate(reports, *m), *m));
+    table.rows.push_back(std::move(row));
   }
   return table;
 }

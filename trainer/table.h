@@ -19,19 +19,19 @@ struct Table {
 std::string to_text(const Table& table);
 std::string to_markdown(const Table& table);
 
-/// A report and the name it goes by, where the protocol alone would not tell it from the others.
-struct NamedReport {
-  std::string name;
-  const Report* report;
+/// Reports that differ in their seed alone, and the name they go by.
+struct NamedReports {
+  std::string name;  // empty: the protocol
+  std::vector<const Report*> reports;
 };
 
-/// Against the first report: of the time to target where any report has a target, else of the
-/// seconds per iteration. Empty where either side has no such number.
-std::vector<std::optional<double>> speed_ups(std::span<const NamedReport> reports);
+/// Against the first: of the time to target where any report has a target, else of the seconds per
+/// iteration. Empty where either side has no such number.
+std::vector<std::optional<double>> speed_ups(std::span<const NamedReports> runs);
 
-/// What `slip compare` prints, a row per report: time to target, seconds per iteration, speed-up,
-/// the largest gap, late updates, final accuracy (loss where nobody has an accuracy). '-' where
-/// there is no such number or the target was missed.
-Table comparison(std::span<const NamedReport> reports);
+/// What `slip compare` prints, a row per run: time to target, seconds per iteration, speed-up, the
+/// largest gap, late updates, final accuracy (loss where nobody has an accuracy); means over the
+/// seeds. '-' where there is no such number or the target was missed.
+Table comparison(std::span<const NamedReports> runs);
 
 }  // namespace slip

@@ -12,7 +12,6 @@
 
 #include "slipstream/collectives/tree.h"
 #include "slipstream/runtime/agreed_stop.h"
-#include "slipstream/trainer/checkpoint.h"
 #include "slipstream/trainer/evaluator.h"
 
 namespace slip {
@@ -141,7 +140,12 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
             if (options.iterations == 0) {
               throw Error(Code::invalid_argument, "a run has at least one iteration");
             }
-            config->validate(*graph);
+            config->validate({.graph = *graph,
+                              .rank = w.rank(),
+                              .parameters = parameters.view().count,
+                              .dtype = parameters.view().dtype,
+                              .iterations = options.iterations,
+                              .simulated = w.clock().is_virtual()});
             Entries entries = config->options().entries();
             entries.insert(
                 entries.begin(),
@@ -158,12 +162,15 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
                             {"momentum", fmt::format("{}", options.momentum)},
                             {"weight_decay", fmt::format("{}", options.weight_decay)},
                             {"seed", std::to_string(options.seed)}});
+            entries.insert(entries.end(), options.agreed.begin(), options.agreed.end());
             agree_on(w, name + "/options", entries);
             return w;
           }(),
-          name, std::min(options.iterations, max_iteration) - 1),
+          name, std::min(options.iterations, max_iteration) - 1, 2,
+          config->free_running() ? AgreedStop::End::where_it_is : AgreedStop::End::together),
       run{w,
           name,
+          options.seed,
           stop,
           timeline,
           neighbourhood_of(*graph, w.rank()),
@@ -179,9 +186,9 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
   copy_out();
   if (options.evaluate_every > 0) {
     evaluator = std::make_unique<Evaluator>(
-        world, EvaluatorOptions{name, options.evaluate_every, parameters.view().count,
-                                parameters.view().dtype, options.evaluate, options.target,
-                                [this] { stop.request(); }});
+        world, EvaluatorOptions{name, options.evaluate_every, config->free_running(),
+                                parameters.view().count, parameters.view().dtype, options.evaluate,
+                                options.target, [this] { stop.request(); }});
   }
 }
 
@@ -235,6 +242,7 @@ Status Trainer::Impl::advance(Iteration next) {
       if (Status s = evaluator->offer(next, parameters.view(), since_start()); !s) return s;
     }
     if (Status s = protocol->finish(); !s) return s;
+    copy_out();  // a protocol may average once more as it ends
     return stop.finish();
   }
   run.entered = next;
@@ -253,6 +261,8 @@ Status Trainer::Impl::step(GradientStep& gradient) {
   if (!begun || done) {
     return {Code::invalid_argument, "step() belongs inside `while (trainer.running())`"};
   }
+  // Not every protocol waits for others in every iteration, and so hears of an abort.
+  if (world.aborted()) return ended(world.status());
   const Iteration k = run.entered;
   timeline.record(SpanKind::compute, k, compute_begin, world.now());
   gradient.x = parameters.view();
@@ -344,35 +354,47 @@ void Trainer::stop() { impl_->stop.request(); }
 Iteration Trainer::iteration() const { return impl_->run.entered; }
 Status Trainer::status() const { return impl_->failure; }
 
-void Trainer::save(const std::string& path) const {
+Checkpoint Trainer::checkpoint() const {
   const auto bytes = [](VectorView v) {
     const auto* data = static_cast<const std::byte*>(v.data);
-    return std::vector<std::byte>(data, data + v.bytes());
+    return Checkpoint::Vector(data, data + v.bytes());
   };
-  write_checkpoint({parameters().dtype, parameters().count, impl_->iterations_done,
-                    impl_->options.seed, bytes(parameters()), bytes(impl_->velocity.view())},
-                   path);
+  Checkpoint checkpoint{.dtype = parameters().dtype,
+                        .count = parameters().count,
+                        .iteration = impl_->iterations_done,
+                        .seed = impl_->options.seed,
+                        .parameters = bytes(parameters())};
+  if (impl_->options.momentum != 0) {
+    checkpoint.velocities.push_back(bytes(impl_->velocity.view()));
+  }
+  return checkpoint;
 }
 
-void Trainer::load(const std::string& path) {
+void Trainer::save(const std::string& path) const { write_checkpoint(checkpoint(), path); }
+
+void Trainer::load(const std::string& path) { load(read_checkpoint(path), path); }
+
+void Trainer::load(const Checkpoint& checkpoint, std::string_view source) {
   Impl& impl = *impl_;
   if (impl.begun) throw Error(Code::invalid_argument, "load() belongs before running()");
-  const Checkpoint checkpoint = read_checkpoint(path);
   const VectorView x = parameters();
   if (checkpoint.count != x.count || checkpoint.dtype != x.dtype) {
     throw Error(Code::bad_data,
                 fmt::format("{}: holds a model of {} parameters, this one has {} (or their types "
                             "differ)",
-                            path, checkpoint.count, x.count));
+                            source, checkpoint.count, x.count));
   }
   if (checkpoint.iteration >= impl.options.iterations) {
     throw Error(Code::invalid_argument,
-                fmt::format("{}: has done {} iterations already; give more than that", path,
+                fmt::format("{}: has done {} iterations already; give more than that", source,
                             checkpoint.iteration));
   }
   std::memcpy(x.data, checkpoint.parameters.data(), x.bytes());
-  if (!checkpoint.velocity.empty() && impl.options.momentum != 0) {
-    std::memcpy(impl.velocity.view().data, checkpoint.velocity.data(), x.bytes());
+  const bool mine = checkpoint.workers == 0 || checkpoint.workers == impl.world.size();
+  if (mine && !checkpoint.velocities.empty() && impl.options.momentum != 0) {
+    const int place = checkpoint.workers == 0 ? 0 : impl.world.rank();
+    std::memcpy(impl.velocity.view().data,
+                checkpoint.velocities[static_cast<std::size_t>(place)].data(), x.bytes());
   }
   impl.run.entered = checkpoint.iteration;
   impl.iterations_done = checkpoint.iteration;

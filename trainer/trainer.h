@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,12 +15,16 @@
 #include "slipstream/base/word.h"
 #include "slipstream/kernels/vector.h"
 #include "slipstream/runtime/world.h"
+#include "slipstream/trainer/ad_psgd.h"
 #include "slipstream/trainer/all_reduce_sgd.h"
+#include "slipstream/trainer/checkpoint.h"
 #include "slipstream/trainer/d_psgd.h"
 #include "slipstream/trainer/evaluation.h"
 #include "slipstream/trainer/graph.h"
 #include "slipstream/trainer/heterogeneity.h"
 #include "slipstream/trainer/hop.h"
+#include "slipstream/trainer/parameter_server.h"
+#include "slipstream/trainer/prague.h"
 #include "slipstream/trainer/protocol.h"
 #include "slipstream/trainer/trace.h"
 
@@ -66,6 +71,8 @@ struct TrainerOptions {
   bool record_parameters = false;  // keep parameters() after every iteration, for tests
   std::size_t timeline_spans = 0;  // capacity of the timeline; 0: none
   std::uint64_t seed = 1;          // kept in checkpoints
+  /// What else must be the same at all workers, by name.
+  std::vector<std::pair<std::string, std::string>> agreed = {};
 };
 
 /// Trains one model with its peers. The user owns the loop:
@@ -120,9 +127,13 @@ class Trainer {
   /// Why it stopped running early; ok otherwise.
   Status status() const;
 
-  /// Parameters, momentum, iteration and seed. `load` before the first `running`. Throw Error.
+  /// This worker's parameters, momentum, iteration and seed. `load` before the first `running`. Out
+  /// of what was saved for a whole world a worker takes its own momentum, or none where that world
+  /// had another size. Throw Error, whose line begins with the path or `source`.
   void save(const std::string& path) const;
   void load(const std::string& path);
+  Checkpoint checkpoint() const;
+  void load(const Checkpoint& checkpoint, std::string_view source);
 
   // ---- What happened, for reports.
 

@@ -22,6 +22,8 @@ class DelayThread final : public Delayer {
     thread_.join();
   }
 
+  Time now() const override { return std::chrono::steady_clock::now() - start_; }
+
   void after(Duration delay, std::function<void()> action) override {
     {
       const std::lock_guard lock(mutex_);
@@ -49,6 +51,7 @@ class DelayThread final : public Delayer {
     }
   }
 
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
   bool stop_ = false;

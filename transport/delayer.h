@@ -11,6 +11,8 @@ namespace slip {
 class Delayer {
  public:
   virtual ~Delayer() = default;
+  /// Since it was made, or of the simulator.
+  virtual Time now() const = 0;
   virtual void after(Duration delay, std::function<void()> action) = 0;
 };
 

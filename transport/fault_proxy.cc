@@ -23,7 +23,7 @@ struct FaultProxy::State {
   };
   struct Peer {
     std::uint64_t puts = 0;
-    bool held = false;  // an action that will release `waiting` is under way
+    Time held_until{0};  // where anything waits: when the last action that is under way releases it
     std::deque<Put> waiting;
   };
 
@@ -42,20 +42,21 @@ struct FaultProxy::State {
                       : inner->put(put.to, put.offset, from, put.payload.size());
   }
 
-  void release(int peer) {
+  /// What waits for `peer`, unless it is to be held for longer than `until`.
+  void release(int peer, Time until) {
     const std::lock_guard lock(mutex);
     Peer& state = peers[peer];
+    if (until < state.held_until) return;
     for (const Put& put : std::exchange(state.waiting, {})) {
       (void)now(put);  // bounds were checked when it was posted
     }
-    state.held = false;
     wake();
   }
 };
 
 FaultProxy::FaultProxy(std::unique_ptr<Transport> inner, const FaultPlan& plan, int rank,
                        std::unique_ptr<Delayer> delayer, std::function<void()> wake)
-    : state_(std::make_shared<State>()), delayer_(std::move(delayer)) {
+    : rank_(rank), state_(std::make_shared<State>()), delayer_(std::move(delayer)) {
   state_->inner = std::move(inner);
   state_->plan = plan;
   state_->wake = std::move(wake);
@@ -69,7 +70,7 @@ FaultProxy::~FaultProxy() {
     const std::lock_guard lock(state_->mutex);
     for (const auto& [peer, state] : state_->peers) held.push_back(peer);
   }
-  for (const int peer : held) state_->release(peer);
+  for (const int peer : held) state_->release(peer, never);
 }
 
 std::string_view FaultProxy::name() const { return state_->inner->name(); }
@@ -113,13 +114,33 @@ Status FaultProxy::post(const RemoteRegion& to, std::size_t offset, const void* 
   if (bytes > 0 && state_->random.uniform() < plan.corrupt_probability) {
     put.payload[state_->random.below(bytes)] ^= std::byte{0x40};
   }
-  if (!peer.held && state_->random.uniform() >= plan.delay_probability) return state_->now(put);
+  const bool first = peer.waiting.empty();
+  const bool delayed = first && state_->random.uniform() < plan.delay_probability;
+  const Time now = delayer_->now();
+  Time due = now + partitioned_for(to.peer, now);
+  if (delayed) {
+    due = std::max(due, now + from_seconds(state_->random.uniform(0, to_seconds(plan.max_delay))));
+  }
+  if (first && !delayed && due == now) return state_->now(put);
   peer.waiting.push_back(std::move(put));
-  if (!std::exchange(peer.held, true)) {
-    const Duration delay = from_seconds(state_->random.uniform(0, to_seconds(plan.max_delay)));
-    delayer_->after(delay, [state = state_, to = to.peer] { state->release(to); });
+  if (first || due > peer.held_until) {
+    peer.held_until = due;
+    delayer_->after(due - now, [state = state_, to = to.peer, due] { state->release(to, due); });
   }
   return {};
+}
+
+/// How long a put has to wait for the end of a partition.
+Duration FaultProxy::partitioned_for(int peer, Time now) const {
+  const auto on_island = [](const Partition& partition, int rank) {
+    return std::ranges::find(partition.island, rank) != partition.island.end();
+  };
+  Duration longest{0};
+  for (const Partition& partition : state_->plan.partitions) {
+    if (on_island(partition, rank_) == on_island(partition, peer)) continue;
+    if (now >= partition.begin) longest = std::max(longest, partition.end - now);
+  }
+  return longest;
 }
 
 bool FaultProxy::drained(int peer) {

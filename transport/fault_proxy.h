@@ -6,12 +6,20 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "slipstream/base/time.h"
 #include "slipstream/transport/delayer.h"
 #include "slipstream/transport/transport.h"
 
 namespace slip {
+
+/// Workers that cannot reach the others for a while, nor these them.
+struct Partition {
+  Time begin{0};
+  Time end{0};
+  std::vector<int> island;
+};
 
 /// The faults that a FaultProxy injects, drawn from a seed.
 struct FaultPlan {
@@ -20,6 +28,8 @@ struct FaultPlan {
   /// follows to the same peer waits behind it.
   double delay_probability = 0;
   Duration max_delay{0};
+  /// What is put between an island and the others takes effect when the partition ends.
+  std::vector<Partition> partitions = {};
   /// After this many puts to `cut_peer` (-1: nobody), every further one fails with peer_lost.
   int cut_peer = -1;
   std::uint64_t cut_after = 0;
@@ -58,7 +68,9 @@ class FaultProxy final : public Transport {
   };
   Status post(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
               std::optional<Signal> signal);
+  Duration partitioned_for(int peer, Time now) const;
 
+  const int rank_;
   std::shared_ptr<State> state_;
   std::unique_ptr<Delayer> delayer_;
 };

@@ -15,8 +15,9 @@ namespace slip {
 /// every byte put to that peer before it, its own payload included. A word has one writer.
 /// Faults that a backend may show: delay, partition, cut, a dead peer. Never loss, duplication or
 /// reordering.
-/// Threads: the hot-path calls of one object come from one thread at a time per peer; allocate and
-/// attach may be called from any thread.
+/// Threads: the hot-path calls of one object come from its worker and, for the services that run
+/// there, from the progress thread; order is that of each thread's own puts. allocate and attach
+/// may be called from any thread.
 class Transport {
  public:
   virtual ~Transport() = default;

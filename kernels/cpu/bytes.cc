@@ -1,6 +1,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "slipstream/base/copy.h"
 #include "slipstream/base/random.h"
 #include "slipstream/kernels/kernels.h"
 
@@ -8,8 +9,7 @@ namespace slip::kernels {
 
 void copy(VectorView out, ConstVectorView x) {
   assert(out.dtype == x.dtype && out.count == x.count);
-  // memmove, since `out` may be `x`; an empty vector may be null, which it does not accept.
-  if (out.count != 0) std::memmove(out.data, x.data, x.bytes());
+  copy_bytes(out.data, x.data, x.bytes());
 }
 
 std::uint64_t checksum(std::span<const std::byte> bytes) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -48,8 +49,10 @@ std::vector<int> run_processes(int workers, const Work& work, const RunOptions& 
 // ---- Seeds.
 
 /// Calls `body(seed)` for `count` seeds, or as SLIP_TEST_SEED (the first) and SLIP_TEST_SEEDS (how
-/// many) say. Stops at the first that fails the test and prints the command that replays it.
-void for_seeds(int count, FunctionRef<void(std::uint64_t)> body);
+/// many, but `most` in a test that takes real time) say. Stops at the first that fails the test and
+/// prints the command that replays it.
+void for_seeds(int count, FunctionRef<void(std::uint64_t)> body,
+               std::uint64_t most = std::numeric_limits<std::uint64_t>::max());
 
 // ---- Graphs.
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <exception>
 #include <numeric>
 #include <set>
 #include <string>
@@ -22,12 +23,16 @@ std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise)
 
 }  // namespace
 
-void for_seeds(int count, FunctionRef<void(std::uint64_t)> body) {
+void for_seeds(int count, FunctionRef<void(std::uint64_t)> body, std::uint64_t most) {
   const std::uint64_t first = number_from_environment("SLIP_TEST_SEED", 1);
   const std::uint64_t seeds =
-      number_from_environment("SLIP_TEST_SEEDS", static_cast<std::uint64_t>(count));
+      std::min(most, number_from_environment("SLIP_TEST_SEEDS", static_cast<std::uint64_t>(count)));
   for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
-    body(seed);
+    try {
+      body(seed);
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << error.what();
+    }
     if (!::testing::Test::HasFailure()) continue;
     const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
     ADD_FAILURE() << "replay: SLIP_TEST_SEED=" << seed << " SLIP_TEST_SEEDS=1 "

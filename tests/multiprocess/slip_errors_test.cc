@@ -68,6 +68,10 @@ INSTANTIATE_TEST_SUITE_P(
         {{"train", "--graph", "rinng"}, {"'rinng'", "ring-based"}},
         {{"train", "--task", "digit"}, {"'digit'", "digits, mnist:DIR"}},
         {{"train", "--model", "mlpp"}, {"'mlpp'", "softmax, mlp, lenet"}},
+        {{"train", "--task", "libsvm:x", "--model", "mlp"}, {"'mlp'", "svm, logistic"}},
+        {{"train", "--task", "targets", "--model", "mlp"}, {"'mlp'", "has no models"}},
+        {{"train", "--task", "libsvm:nowhere"}, {"--task: nowhere", "no such file"}},
+        {{"train", "--task", "libsvm:train=a"}, {"train=FILE,test=FILE"}},
         {{"train", "--set", "hop.bakcup=1"}, {"bakcup", "did you mean 'backup'?"}},
         {{"train", "--set", "backup=x"}, {"--set backup is 'x'", "from 0"}},
         {{"train", "--set", "backup=1", "--set", "staleness=1"}, {"backup and staleness"}},
@@ -161,6 +165,12 @@ TEST_F(SlipFiles, DamagedDataAreNamed) {
     expect_one_line(run_slip({"train", "--workers", "2", "--task", "mnist:" + folder_.string()}), 1,
                     {folder_.string(), damage.says});
   }
+}
+
+TEST_F(SlipFiles, DamagedRowsAreNamedWithTheirLine) {
+  const std::string file = write("rows", "1 1:1 2:1\n0 2:1 1:1\n");
+  expect_one_line(run_slip({"train", "--workers", "2", "--task", "libsvm:" + file}), 1,
+                  {file + ":2: index 1 after 2"});
 }
 
 TEST_F(SlipFiles, ADamagedCheckpointIsNotResumedFrom) {

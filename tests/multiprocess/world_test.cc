@@ -21,7 +21,9 @@ namespace {
 
 using namespace std::chrono_literals;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsSubsetOf;
 
 /// Names in the memory file system, where a segment that outlives its process would lie.
 std::set<std::string> shared_memory() {
@@ -64,6 +66,33 @@ void expect_lost(const Status& status, World& world, int peer) {
   EXPECT_EQ(status.peer(), peer);
   EXPECT_THAT(status.message(), AllOf(HasSubstr("rank " + std::to_string(world.rank())),
                                       HasSubstr("lost rank " + std::to_string(peer))));
+}
+
+TEST_F(WorldTest, processes_know_that_they_share_a_host_and_bind_to_its_cores) {
+  const auto ends = run(3, [](World& world) {
+    const std::vector<int> allowed = allowed_cpus();
+    const Topology& topology = world.topology();
+    EXPECT_EQ(topology.size(), 3);
+    EXPECT_THAT(topology.workers_of(0), ElementsAre(0, 1, 2));
+    EXPECT_NE(topology.distance(0, 2), Distance::network);
+    EXPECT_TRUE(world.bind().ok());
+    EXPECT_EQ(allowed_cpus(), topology.core(world.rank()).cpus);
+    EXPECT_THAT(allowed_cpus(), IsSubsetOf(allowed));
+  });
+  expect_good_ends(ends);
+}
+
+TEST_F(WorldTest, processes_that_are_restricted_to_some_cpus_share_these_alone) {
+  const std::vector<int> all = allowed_cpus();
+  const std::vector<int> last = {all.back()};
+  ASSERT_TRUE(bind_thread(last).ok());  // which the workers inherit
+  const auto ends = run(2, [&](World& world) {
+    EXPECT_EQ(world.topology().core(1 - world.rank()).cpus, last);
+    EXPECT_TRUE(world.bind().ok());
+    EXPECT_EQ(allowed_cpus(), last);
+  });
+  ASSERT_TRUE(bind_thread(all).ok());
+  expect_good_ends(ends);
 }
 
 TEST_F(WorldTest, a_killed_peer_wakes_those_who_are_parked_and_is_named) {

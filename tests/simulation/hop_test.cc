@@ -1,5 +1,6 @@
-// Hop's invariants (papers: bounds B4 to B6; every update used at most once; the mean conserved) on
-// random graphs, delays and slowdowns. SLIP_TEST_SEEDS sets how many, SLIP_TEST_SEED the first.
+// Hop's invariants (the paper's bounds of the gap, with and without tokens; every update used at
+// most once; the mean conserved; all end in the same iteration; a lost worker hangs nobody) on
+// random graphs, delays, partitions and slowdowns.
 
 #include <gtest/gtest.h>
 
@@ -7,13 +8,15 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
+#include <limits>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "conformance.h"
 #include "slipstream/base/random.h"
 #include "slipstream/runtime/launch.h"
 #include "slipstream/trainer/trainer.h"
@@ -22,11 +25,6 @@ namespace slip {
 namespace {
 
 using namespace std::chrono_literals;
-
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 /// A ring through all workers in random order, and some more edges.
 std::shared_ptr<const Graph> random_graph(int workers, bool symmetric, Random& random) {
@@ -55,6 +53,7 @@ struct Scenario {
   bool symmetric;
   Hop hop;
   Iteration iterations;
+  std::optional<std::pair<int, Iteration>> stop;  // who asks for the end, and in which iteration
   std::shared_ptr<const Graph> graph;
   LaunchOptions launch;
   HeterogeneityOptions heterogeneity;
@@ -67,6 +66,10 @@ Scenario random_scenario(std::uint64_t seed, LaunchKind kind) {
   s.symmetric = random.below(2) == 0;
   s.graph = random_graph(s.workers, s.symmetric, random);
   s.iterations = 10 + random.below(20);
+  if (random.below(2) == 0) {
+    s.stop = {static_cast<int>(random.below(static_cast<std::uint64_t>(s.workers))),
+              random.below(s.iterations)};
+  }
   s.hop.max_gap = 1 + static_cast<int>(random.below(5));
   s.hop.order = random.below(2) == 0 ? Hop::Order::parallel : Hop::Order::serial;
   switch (random.below(4)) {
@@ -86,15 +89,22 @@ Scenario random_scenario(std::uint64_t seed, LaunchKind kind) {
     s.hop.max_jump = 2 + static_cast<int>(random.below(9));
   }
   s.launch.kind = kind;
-  if (kind == LaunchKind::simulated) {
+  const bool simulated = kind == LaunchKind::simulated;
+  if (simulated) {
     s.launch.world.network.link.latency = from_seconds(random.uniform(0, 2e-3));
     s.launch.world.network.link.bytes_per_second = random.below(2) == 0 ? 0 : 1e5;
+    s.hop.tokens = s.hop.notify_ack || s.hop.max_jump > 0 || random.below(4) > 0;
   }
   if (random.below(2) == 0) {
     FaultPlan faults;
     faults.seed = seed;
     faults.delay_probability = random.uniform();
     faults.max_delay = from_seconds(random.uniform(0, 5e-3));
+    if (random.below(2) == 0) {
+      const Time begin = from_seconds(random.uniform(0, 30e-3));
+      const int island = static_cast<int>(random.below(static_cast<std::uint64_t>(s.workers)));
+      faults.partitions = {{begin, begin + from_seconds(random.uniform(0, 20e-3)), {island}}};
+    }
     s.launch.faults = faults;
   }
   s.heterogeneity = {"1ms,jitter=0.5", {"random,x=6,p=1/n"}, "", s.workers, seed};
@@ -102,16 +112,17 @@ Scenario random_scenario(std::uint64_t seed, LaunchKind kind) {
   return s;
 }
 
-/// The bound of Iter(i) - Iter(j) that the scenario's mode promises; -1: none is known.
+/// The bound of Iter(i) - Iter(j) that the scenario's mode promises (Hop, section 3 and 4).
 int gap_bound(const Scenario& s, int i, int j) {
+  constexpr int unbounded = std::numeric_limits<int>::max();
   const int to = s.graph->distance(j, i);
   const int from = s.graph->distance(i, j);
   if (s.hop.notify_ack) return std::min(to, 2 * from);
-  if (s.hop.backup > 0) return s.hop.max_gap * from;
-  const int staleness = s.hop.staleness.value_or(0);
-  // A jump skips receives, so only the tokens bound the gap then.
-  return s.hop.max_jump > 0 ? s.hop.max_gap * from
-                            : std::min((staleness + 1) * to, s.hop.max_gap * from);
+  const int by_tokens = s.hop.tokens ? s.hop.max_gap * from : unbounded;
+  // Where updates may be missing, or jumped over, only the tokens bound the gap.
+  const bool all_received = s.hop.backup == 0 && s.hop.max_jump == 0;
+  const int by_updates = all_received ? (s.hop.staleness.value_or(0) + 1) * to : unbounded;
+  return std::min(by_tokens, by_updates);
 }
 
 constexpr std::size_t dimension = 3;
@@ -129,7 +140,7 @@ void check(const Scenario& s) {
   std::vector<std::vector<double>> ends(n);
   std::vector<double> starts(n * dimension);
   std::vector<Iteration> done(n);
-  std::vector<std::vector<int>> bound(n, std::vector<int>(n));
+  std::vector<std::vector<std::int64_t>> bound(n, std::vector<std::int64_t>(n));
   for (int i = 0; i < s.workers; ++i) {
     for (int j = 0; j < s.workers; ++j) {
       bound[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)] = gap_bound(s, i, j);
@@ -168,6 +179,7 @@ void check(const Scenario& s) {
             }
           }
           before = k;
+          if (s.stop && s.stop->first == world.rank() && k >= s.stop->second) trainer.stop();
           world.compute([] {});
           const Status status = trainer.step(trainer.gradient());
           ASSERT_TRUE(status.ok()) << status.message();
@@ -178,7 +190,13 @@ void check(const Scenario& s) {
         ends[me] = x;
       },
       s.launch);
-  for (const Iteration iterations : done) EXPECT_EQ(iterations, s.iterations);
+  for (const Iteration iterations : done) EXPECT_EQ(iterations, done.front());
+  if (s.stop) {
+    EXPECT_GT(done.front(), std::min(s.stop->second, s.iterations - 1));
+    EXPECT_LE(done.front(), s.iterations);
+  } else {
+    EXPECT_EQ(done.front(), s.iterations);
+  }
   const bool conserves = s.symmetric && s.hop.backup == 0 && !s.hop.staleness;
   for (std::size_t d = 0; d < dimension; ++d) {
     double first = 0;
@@ -195,23 +213,103 @@ void check(const Scenario& s) {
 }
 
 TEST(HopInvariants, HoldOnRandomGraphsDelaysAndModesInTheSimulator) {
-  const std::uint64_t first = from_environment("SLIP_TEST_SEED", 1);
-  const std::uint64_t count = from_environment("SLIP_TEST_SEEDS", 400);
-  for (std::uint64_t seed = first; seed < first + count; ++seed) {
-    ASSERT_NO_FATAL_FAILURE(check(random_scenario(seed, LaunchKind::simulated)));
-    ASSERT_FALSE(::testing::Test::HasFailure())
-        << "replay: SLIP_TEST_SEED=" << seed << " SLIP_TEST_SEEDS=1 hop_test "
-        << "--gtest_filter=HopInvariants.HoldOnRandomGraphsDelaysAndModesInTheSimulator";
+  testing::for_seeds(
+      400, [](std::uint64_t seed) { check(random_scenario(seed, LaunchKind::simulated)); });
+}
+
+/// What a scenario has come to where a worker is lost on the way.
+struct Aftermath {
+  std::vector<Status> ends;  // ok: the worker has done all its iterations
+  std::optional<Status> launch;
+};
+
+Aftermath with_a_loss(const Scenario& s) {
+  Aftermath aftermath;
+  aftermath.ends.assign(static_cast<std::size_t>(s.workers), {Code::aborted, "did not end"});
+  try {
+    launch(
+        s.workers,
+        [&](World& world) {
+          Status& end = aftermath.ends[static_cast<std::size_t>(world.rank())];
+          try {
+            TrainerOptions options;
+            options.shared_graph = s.graph;
+            options.iterations = s.iterations;
+            options.heterogeneity = Heterogeneity(s.heterogeneity);
+            Trainer trainer(world, {{nullptr, dimension, Dtype::float64}}, s.hop, options);
+            while (trainer.running()) {
+              world.compute([] {});
+              if (!trainer.step(trainer.gradient())) break;
+            }
+            end = trainer.status();
+            if (end) trainer.average();
+          } catch (const Error& error) {
+            end = {error.code(), error.what(), error.peer()};
+          }
+          end.throw_if_failed();
+        },
+        s.launch);
+  } catch (const Error& error) {
+    aftermath.launch = Status(error.code(), error.what(), error.peer());
   }
+  return aftermath;
+}
+
+TEST(HopInvariants, ALostWorkerIsAnEventForAllOthersAndNobodyHangs) {
+  testing::for_seeds(400, [](std::uint64_t seed) {
+    Scenario s = random_scenario(seed, LaunchKind::simulated);
+    Random random(key({seed, 17}));
+    const int lost = static_cast<int>(random.below(static_cast<std::uint64_t>(s.workers)));
+    // Now and then at once, so that it is surely lost in time.
+    const Time at = seed % 8 == 0 ? Time(0) : from_seconds(random.uniform(0, 60e-3));
+    s.launch.crashes = {{lost, at}};
+    const Aftermath aftermath = with_a_loss(s);
+    if (seed % 8 == 0) {
+      EXPECT_TRUE(aftermath.launch.has_value());
+    }
+    for (int rank = 0; rank < s.workers; ++rank) {
+      const Status& end = aftermath.ends[static_cast<std::size_t>(rank)];
+      if (rank == lost || end.ok()) continue;
+      EXPECT_EQ(end.code(), Code::peer_lost) << "worker " << rank << ": " << end.message();
+      EXPECT_EQ(end.peer(), lost) << "worker " << rank << ": " << end.message();
+      EXPECT_TRUE(aftermath.launch.has_value());
+    }
+    if (aftermath.launch) {
+      EXPECT_EQ(aftermath.launch->code(), Code::peer_lost) << aftermath.launch->message();
+    }
+  });
 }
 
 TEST(HopInvariants, HoldOnThreads) {
-  const std::uint64_t first = from_environment("SLIP_TEST_SEED", 1);
-  for (std::uint64_t seed = first; seed < first + 25; ++seed) {
-    ASSERT_NO_FATAL_FAILURE(check(random_scenario(seed, LaunchKind::threads)));
-    ASSERT_FALSE(::testing::Test::HasFailure())
-        << "replay: SLIP_TEST_SEED=" << seed
-        << " hop_test --gtest_filter=HopInvariants.HoldOnThreads";
+  testing::for_seeds(
+      25, [](std::uint64_t seed) { check(random_scenario(seed, LaunchKind::threads)); }, 25);
+}
+
+// With backup workers and no tokens nothing bounds the gap (B7): a stuck worker is left behind by
+// as many iterations as there are.
+TEST(Hop, WithoutTokensBackupWorkersLeaveAStuckWorkerBehindWithoutBound) {
+  for (const Iteration iterations : {50U, 500U}) {
+    std::vector<Iteration> in(6, 0);
+    Iteration gap = 0;
+    LaunchOptions options;
+    options.kind = LaunchKind::simulated;
+    launch(
+        6,
+        [&](World& world) {
+          const auto me = static_cast<std::size_t>(world.rank());
+          TrainerOptions run;
+          run.iterations = iterations;
+          run.heterogeneity = Heterogeneity({"1ms", {"rank=2,x=1000000"}, "", 6, 1});
+          Trainer trainer(world, {{nullptr, 1}}, Hop{.backup = 1, .tokens = false}, run);
+          while (trainer.running()) {
+            in[me] = trainer.iteration();
+            gap = std::max(gap, in[me] - std::min(in[me], in[2]));
+            world.compute([] {});
+            trainer.step(trainer.gradient()).throw_if_failed();
+          }
+        },
+        options);
+    EXPECT_EQ(gap, iterations - 1);
   }
 }
 
@@ -267,9 +365,10 @@ TEST(Hop, AWorldOfOneTrainsInEveryMode) {
 
 TEST(Hop, RefusesCombinationsThatMakeNoSense) {
   const Graph ring = Graph::named("ring", 4);
-  const auto reason = [&](const Hop& hop) -> std::string {
+  const auto reason = [&](const Hop& hop, bool simulated = false,
+                          Iteration iterations = 10) -> std::string {
     try {
-      hop.validate(ring);
+      hop.validate({.graph = ring, .iterations = iterations, .simulated = simulated});
     } catch (const Error& error) {
       return error.what();
     }
@@ -283,6 +382,13 @@ TEST(Hop, RefusesCombinationsThatMakeNoSense) {
   EXPECT_NE(reason({.backup = 1, .max_jump = 2, .skip_trigger = 1}).find("skip_trigger"),
             std::string::npos);
   EXPECT_EQ(reason({.staleness = 3, .max_jump = 2}), "");
+  EXPECT_NE(reason({.tokens = false}).find("simulator"), std::string::npos);
+  EXPECT_EQ(reason({.tokens = false}, true), "");
+  EXPECT_NE(reason({.tokens = false}, true, max_iteration).find("iterations"), std::string::npos);
+  EXPECT_NE(reason({.backup = 1, .max_jump = 2, .tokens = false}, true).find("max_jump"),
+            std::string::npos);
+  EXPECT_NE(reason({.notify_ack = true, .tokens = false}, true).find("notify_ack"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -39,7 +39,19 @@ std::unique_ptr<ProtocolConfig> config_of(const std::string& name) {
   return make_protocol_config(name);
 }
 
-class EveryProtocol : public testing::TestWithParam<Case> {};
+class EveryProtocol : public testing::TestWithParam<Case> {
+ protected:
+  bool free_running() const { return config_of(GetParam().protocol)->free_running(); }
+
+  /// How near to the common optimum all come. Where workers run freely, who is done first takes no
+  /// further part, so on threads a late one pulls the mean its way; paced, they are hardly apart.
+  double tolerance(double bound) const {
+    return free_running() && GetParam().kind == LaunchKind::threads ? 0.5 : bound;
+  }
+  Heterogeneity pace() const {
+    return free_running() ? Heterogeneity({"1ms", {}, "", 6, 1}) : Heterogeneity();
+  }
+};
 
 /// f_i(x) = (x - i)^2 / 2 at worker i: the mean of the models goes to the mean of the ranks.
 void descend(const World& world, Trainer& trainer) {
@@ -60,10 +72,11 @@ TEST_P(EveryProtocol, DescendsToTheMeanOfTheTargets) {
         TrainerOptions options;
         options.iterations = 400;
         options.learning_rate = 0.05;
+        options.heterogeneity = pace();
         Trainer trainer(world, {{&x, 1, Dtype::float64}}, config_of(GetParam().protocol), options);
         descend(world, trainer);
         EXPECT_EQ(trainer.iterations_done(), 400U);
-        EXPECT_NEAR(x, 2.5, 1e-3);
+        EXPECT_NEAR(x, 2.5, tolerance(1e-3));
       },
       launch_options(GetParam().kind));
 }
@@ -90,8 +103,9 @@ TEST_P(EveryProtocol, TakesTheUsersOwnOptimizer) {
       [&](World& world) {
         double x = 0;
         Trainer trainer(world, {{&x, 1, Dtype::float64}}, config_of(GetParam().protocol),
-                        {.iterations = 300});
+                        {.iterations = 300, .heterogeneity = pace()});
         while (trainer.running()) {
+          world.compute([] {});
           ASSERT_TRUE(trainer
                           .step([&](VectorView p) {
                             p.as<double>()[0] -= 0.05 * (p.as<double>()[0] - world.rank());
@@ -99,12 +113,12 @@ TEST_P(EveryProtocol, TakesTheUsersOwnOptimizer) {
                           .ok());
         }
         trainer.average();
-        EXPECT_NEAR(x, 1.5, 1e-2);
+        EXPECT_NEAR(x, 1.5, tolerance(1e-2));
       },
       launch_options(GetParam().kind));
 }
 
-TEST_P(EveryProtocol, StopsEverybodyAtTheSameIteration) {
+TEST_P(EveryProtocol, StopsEverybodyTogetherOrWhereItIs) {
   std::vector<Iteration> done(5);
   launch(
       5,
@@ -120,8 +134,12 @@ TEST_P(EveryProtocol, StopsEverybodyAtTheSameIteration) {
         done[static_cast<std::size_t>(world.rank())] = trainer.iterations_done();
       },
       launch_options(GetParam().kind));
-  for (const Iteration iterations : done) EXPECT_EQ(iterations, done[0]);
-  EXPECT_GT(done[0], 0U);
+  for (const Iteration iterations : done) {
+    EXPECT_GT(iterations, 0U);
+    if (!free_running()) {
+      EXPECT_EQ(iterations, done[0]);
+    }
+  }
 }
 
 TEST_P(EveryProtocol, EvaluatesOnTheSideAndStopsAtTheTarget) {
@@ -248,7 +266,7 @@ TEST(Trainer, RefusesMisuseWithAReason) {
     ASSERT_TRUE(trainer.running());
     float small[2] = {};
     EXPECT_EQ(trainer.step(VectorView{small, 2, Dtype::float32}).code(), Code::invalid_argument);
-    EXPECT_NE(error_of([&] { trainer.load("nowhere"); }).find("before running()"),
+    EXPECT_NE(error_of([&] { trainer.load(trainer.checkpoint(), "x"); }).find("before running()"),
               std::string::npos);
   });
 }
@@ -268,6 +286,41 @@ TEST(Trainer, EndsWithTheReasonWhenAWorkerFails) {
     });
   });
   EXPECT_EQ(what, "the data ran out");
+}
+
+TEST(Trainer, TakesItsOwnMomentumOutOfAWorldsCheckpoint) {
+  const auto bytes = [](double x) {
+    const auto* data = reinterpret_cast<const std::byte*>(&x);
+    return Checkpoint::Vector(data, data + sizeof x);
+  };
+  Checkpoint saved{.dtype = Dtype::float64, .count = 1, .iteration = 3, .parameters = bytes(7)};
+  for (int rank = 0; rank < 3; ++rank) saved.velocities.push_back(bytes(rank + 1));
+  launch(3, [&](World& world) {
+    const auto momentum_from = [&](int workers) {
+      Checkpoint checkpoint = saved;
+      checkpoint.workers = workers;
+      Trainer trainer(world, {{nullptr, 1, Dtype::float64}}, Hop{}, {.momentum = 0.5});
+      trainer.load(checkpoint, "here");
+      EXPECT_EQ(trainer.checkpoint().parameters, saved.parameters);
+      EXPECT_EQ(trainer.checkpoint().iteration, 3U);
+      return trainer.checkpoint().velocities.at(0);
+    };
+    EXPECT_EQ(momentum_from(3), bytes(world.rank() + 1));
+    EXPECT_EQ(momentum_from(0), bytes(1)) << "what one worker saved";
+    EXPECT_EQ(momentum_from(2), bytes(0)) << "of another world";
+  });
+}
+
+TEST(Trainer, RefusesACheckpointOfAnotherVersion) {
+  const std::string path = testing::TempDir() + "slip-version.ckpt";
+  write_checkpoint({}, path);
+  std::FILE* file = std::fopen(path.c_str(), "r+b");
+  ASSERT_NE(file, nullptr);
+  std::fseek(file, 40, SEEK_SET);
+  std::fputc(9, file);
+  std::fclose(file);
+  EXPECT_NE(error_of([&] { read_checkpoint(path); }).find("of version 9"), std::string::npos);
+  std::remove(path.c_str());
 }
 
 TEST(Trainer, RefusesADamagedCheckpoint) {

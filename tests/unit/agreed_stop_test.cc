@@ -131,13 +131,16 @@ TEST(AgreedStop, all_end_at_the_same_iteration_whoever_asks_whenever) {
 }
 
 TEST(AgreedStop, all_end_at_the_same_iteration_in_real_time) {
-  testing::for_seeds(20, [](std::uint64_t seed) {
-    Scenario s = random_scenario(seed);
-    s.launch.kind = LaunchKind::threads;
-    s.launch.world.network = {};
-    s.launch.world.wait_timeout = 60s;
-    expect_agreed(s, run(s));
-  });
+  testing::for_seeds(
+      20,
+      [](std::uint64_t seed) {
+        Scenario s = random_scenario(seed);
+        s.launch.kind = LaunchKind::threads;
+        s.launch.world.network = {};
+        s.launch.world.wait_timeout = 60s;
+        expect_agreed(s, run(s));
+      },
+      20);
 }
 
 TEST(AgreedStop, without_a_request_all_reach_the_limit) {
@@ -164,6 +167,37 @@ TEST(AgreedStop, a_request_near_the_limit_does_not_pass_it) {
     s.asks = [](int rank) -> Iteration { return rank == 0 ? 11 : max_iteration; };
     EXPECT_THAT(run(s).last, ::testing::Each(12u));
   });
+}
+
+TEST(AgreedStop, workers_that_run_freely_end_where_they_are) {
+  std::vector<Iteration> last(4);
+  LaunchOptions options;
+  options.kind = LaunchKind::simulated;
+  launch(
+      4,
+      [&](World& world) {
+        AgreedStop stop(world, "test", max_iteration, 2, AgreedStop::End::where_it_is);
+        Iteration k = 0;
+        for (;; ++k) {
+          world.set_compute_time(world.rank() == 3 ? 10s : 1s);
+          world.compute([] {});
+          if (world.rank() == 1 && k == 54) stop.request();
+          stop.poll(k).throw_if_failed();
+          if (k >= stop.last()) break;
+        }
+        last[static_cast<std::size_t>(world.rank())] = k;
+        stop.finish().throw_if_failed();
+        while (!stop.all_finished()) {
+          world
+              .wait_until([&] { return stop.pending() || stop.all_finished(); }, world.deadline(),
+                          "the others")
+              .throw_if_failed();
+          stop.poll(k).throw_if_failed();
+        }
+      },
+      options);
+  const auto soon = ::testing::AnyOf(54, 55);
+  EXPECT_THAT(last, ::testing::ElementsAre(soon, soon, soon, 5));
 }
 
 TEST(AgreedStop, a_straggler_may_ask_while_the_others_wait_for_its_tokens) {

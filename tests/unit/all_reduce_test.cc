@@ -6,7 +6,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <span>
 #include <string>
@@ -14,102 +13,35 @@
 #include <utility>
 #include <vector>
 
-#include "slipstream/base/random.h"
-#include "slipstream/kernels/reference.h"
+#include "averaging.h"
 #include "slipstream/runtime/launch.h"
 
 namespace slip {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::HasSubstr;
+using testing::fill;
+using ::testing::HasSubstr;
+using testing::large;
+using testing::options_of;
+using testing::Path;
+using testing::same_bits;
 
-/// What `rank` brings to its operation number `round`.
-template <class T>
-void fill(std::span<T> vector, int rank, int round) {
-  const std::uint64_t seed =
-      key({static_cast<std::uint64_t>(rank), static_cast<std::uint64_t>(round)});
-  for (std::size_t i = 0; i < vector.size(); ++i) {
-    vector[i] = static_cast<T>(mix(seed ^ i) >> 11) * static_cast<T>(0x1p-53) - static_cast<T>(0.5);
-  }
-}
-
-/// By the specification of the arithmetic, for rounds 0, 1, ...
+/// For rounds 0, 1, ...
 template <class T>
 std::vector<std::vector<T>> expected_means(int workers, std::size_t count, int rounds) {
-  std::vector<std::vector<T>> vectors(static_cast<std::size_t>(workers), std::vector<T>(count));
-  const std::vector<double> weights(vectors.size(), 1.0 / workers);
   std::vector<std::vector<T>> means;
   for (int round = 0; round < rounds; ++round) {
-    std::vector<ConstVectorView> inputs;
-    for (int rank = 0; rank < workers; ++rank) {
-      auto& vector = vectors[static_cast<std::size_t>(rank)];
-      fill<T>(vector, rank, round);
-      inputs.push_back(view(std::span<const T>(vector)));
-    }
-    means.emplace_back(count);
-    kernels::reference::weighted_average<T>(view(std::span(means.back())), inputs, weights);
+    means.push_back(testing::expected_mean<T>(testing::everyone(workers), count,
+                                              static_cast<std::uint64_t>(round)));
   }
   return means;
-}
-
-template <class T>
-bool same_bits(std::span<const T> a, std::span<const T> b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
-}
-
-/// What every test runs on: threads that map each other's memory, threads behind a proxy that hides
-/// the mapping, and the simulator.
-enum class Path { mapped, put, delayed, simulated, simulated_links, simulated_delays };
-
-std::string to_string(Path path) {
-  static constexpr const char* names[] = {
-      "mapped", "put", "delayed", "simulated", "simulated_links", "simulated_delays"};
-  return names[static_cast<int>(path)];
-}
-
-LaunchOptions options_of(Path path) {
-  LaunchOptions options;
-  switch (path) {
-    case Path::mapped:
-      break;
-    case Path::put:
-      options.faults = FaultPlan{};
-      break;
-    case Path::delayed:
-      options.faults = FaultPlan{.seed = 7, .delay_probability = 0.1, .max_delay = 200us};
-      break;
-    case Path::simulated:
-      options.kind = LaunchKind::simulated;
-      break;
-    case Path::simulated_links:
-      options.kind = LaunchKind::simulated;
-      options.world.network.workers_per_host = 2;
-      options.world.network.link = {1e9, 5us};
-      options.world.network.inner_link = {1e10, 1us};
-      options.world.network.slow = {{0, 4.0}};
-      break;
-    case Path::simulated_delays:
-      options.kind = LaunchKind::simulated;
-      options.faults = FaultPlan{.seed = 11, .delay_probability = 0.3, .max_delay = 1ms};
-      break;
-  }
-  return options;
-}
-
-/// Enough for several chunks in every shard, and with few workers to go through all places where
-/// chunks are staged more than once.
-template <class T>
-std::size_t large(int workers) {
-  const std::size_t shard_bytes = workers <= 3 ? 2'000'000 : 300'000;
-  return static_cast<std::size_t>(workers) * shard_bytes / sizeof(T) + 13;
 }
 
 /// How the workers call it.
 enum class Memory { registered, users, mixed };
 
-class AllReduceTest : public testing::TestWithParam<std::tuple<Path, int>> {
+class AllReduceTest : public ::testing::TestWithParam<std::tuple<Path, int>> {
  protected:
   static int workers() { return std::get<1>(GetParam()); }
   static void run(const std::function<void(World&)>& work) {
@@ -117,19 +49,23 @@ class AllReduceTest : public testing::TestWithParam<std::tuple<Path, int>> {
   }
 
   template <class T>
-  static void expect_means(std::size_t count, int rounds, Memory memory) {
+  static void expect_means(std::size_t count, int rounds, Memory memory, bool in_place) {
     const auto expected = expected_means<T>(workers(), count, rounds);
     run([&](World& world) {
-      AllReduce all_reduce(world, "vector", count, dtype_of<T>());
+      AllReduce all_reduce(world, "vector", count, dtype_of<T>(), {.in_place = in_place});
       std::vector<T> own(count);
       for (int round = 0; round < rounds; ++round) {
-        const bool in_place = memory == Memory::registered ||
-                              (memory == Memory::mixed && (round + world.rank()) % 2 == 0);
-        const VectorView vector = in_place ? all_reduce.buffer() : view(std::span(own));
-        fill<T>(vector.as<T>(), world.rank(), round);
-        all_reduce.mean(vector).throw_if_failed();
-        EXPECT_TRUE(same_bits<T>(vector.as<T>(), expected[static_cast<std::size_t>(round)]))
-            << "rank " << world.rank() << ", round " << round << ", " << count << " elements";
+        const bool registered = memory == Memory::registered ||
+                                (memory == Memory::mixed && (round + world.rank()) % 2 == 0);
+        fill<T>(registered ? all_reduce.buffer().as<T>() : std::span(own), world.rank(),
+                static_cast<std::uint64_t>(round));
+        const Status status =
+            registered ? all_reduce.mean() : all_reduce.mean(view(std::span(own)));
+        status.throw_if_failed();
+        EXPECT_TRUE(same_bits<T>(registered ? all_reduce.buffer().as<T>() : std::span(own),
+                                 expected[static_cast<std::size_t>(round)]))
+            << "rank " << world.rank() << ", round " << round << ", " << count << " elements"
+            << (in_place ? " in place" : "");
       }
     });
   }
@@ -139,7 +75,7 @@ TEST_P(AllReduceTest, GivesEveryWorkerTheMeanBitForBit) {
   for (const Memory memory : {Memory::registered, Memory::users, Memory::mixed}) {
     for (const std::size_t count :
          {std::size_t{1}, std::size_t{3}, std::size_t{1000}, large<float>(workers())}) {
-      expect_means<float>(count, 3, memory);
+      for (const bool in_place : {false, true}) expect_means<float>(count, 3, memory, in_place);
     }
   }
 }
@@ -147,7 +83,7 @@ TEST_P(AllReduceTest, GivesEveryWorkerTheMeanBitForBit) {
 TEST_P(AllReduceTest, TakesDoubles) {
   for (const Memory memory : {Memory::registered, Memory::users}) {
     for (const std::size_t count : {std::size_t{5}, large<double>(workers())}) {
-      expect_means<double>(count, 2, memory);
+      for (const bool in_place : {false, true}) expect_means<double>(count, 2, memory, in_place);
     }
   }
 }
@@ -159,14 +95,15 @@ TEST_P(AllReduceTest, KeepsOperationsApartWhenAStragglerReadsLate) {
     const auto expected = expected_means<float>(workers(), count, rounds);
     run([&](World& world) {
       AllReduce all_reduce(world, "vector", count, Dtype::float32);
-      const auto vector = all_reduce.buffer().as<float>();
       for (int round = 0; round < rounds; ++round) {
-        fill<float>(vector, world.rank(), round);
+        fill<float>(all_reduce.buffer().as<float>(), world.rank(),
+                    static_cast<std::uint64_t>(round));
         const bool slow = round % world.size() == world.rank();
         world.set_compute_time(slow ? Duration(300us) : Duration::zero());
         world.compute([] {});
         all_reduce.mean().throw_if_failed();
-        EXPECT_TRUE(same_bits<float>(vector, expected[static_cast<std::size_t>(round)]))
+        EXPECT_TRUE(same_bits<float>(all_reduce.buffer().as<float>(),
+                                     expected[static_cast<std::size_t>(round)]))
             << "rank " << world.rank() << ", round " << round << ", " << count << " elements";
       }
     });
@@ -193,8 +130,8 @@ TEST_P(AllReduceTest, SeveralAtOnceDoNotDisturbEachOther) {
     AllReduce first(world, "first", 10, Dtype::float32);
     AllReduce second(world, "second", 5000, Dtype::float64);
     for (std::size_t round = 0; round < rounds; ++round) {
-      fill<float>(first.buffer().as<float>(), world.rank(), static_cast<int>(round));
-      fill<double>(second.buffer().as<double>(), world.rank(), static_cast<int>(round));
+      fill<float>(first.buffer().as<float>(), world.rank(), round);
+      fill<double>(second.buffer().as<double>(), world.rank(), round);
       first.mean().throw_if_failed();
       second.mean().throw_if_failed();
       EXPECT_TRUE(same_bits<float>(first.buffer().as<float>(), floats[round]));
@@ -203,19 +140,19 @@ TEST_P(AllReduceTest, SeveralAtOnceDoNotDisturbEachOther) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(, AllReduceTest,
-                         testing::Combine(testing::Values(Path::mapped, Path::put, Path::delayed,
-                                                          Path::simulated, Path::simulated_links,
-                                                          Path::simulated_delays),
-                                          testing::Values(1, 2, 3, 5, 8)),
-                         [](const auto& info) {
-                           return to_string(std::get<0>(info.param)) + "_" +
-                                  std::to_string(std::get<1>(info.param)) + "_workers";
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    , AllReduceTest,
+    ::testing::Combine(::testing::Values(Path::mapped, Path::put, Path::delayed, Path::simulated,
+                                         Path::simulated_links, Path::simulated_delays),
+                       ::testing::Values(1, 2, 3, 5, 8)),
+    [](const auto& info) {
+      return to_string(std::get<0>(info.param)) + "_" + std::to_string(std::get<1>(info.param)) +
+             "_workers";
+    });
 
 // ---- Failures, for both algorithms.
 
-class AllReduceFailureTest : public testing::TestWithParam<std::tuple<Path, std::size_t>> {
+class AllReduceFailureTest : public ::testing::TestWithParam<std::tuple<Path, std::size_t>> {
  protected:
   static Path path() { return std::get<0>(GetParam()); }
   static std::size_t count() { return std::get<1>(GetParam()); }
@@ -252,6 +189,7 @@ TEST_P(AllReduceFailureTest, AnAbortEndsTheWait) {
         3,
         [&](World& world) {
           AllReduce all_reduce(world, "abort", elements, Dtype::float32);
+          all_reduce.mean().throw_if_failed();
           world.bootstrap().fence(10s);
           if (world.rank() == 1) throw Error(Code::io, "the disk is full");
           const Status status = all_reduce.mean();
@@ -267,8 +205,8 @@ TEST_P(AllReduceFailureTest, AnAbortEndsTheWait) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, AllReduceFailureTest,
-                         testing::Combine(testing::Values(Path::put, Path::simulated),
-                                          testing::Values(4, 100'000)),
+                         ::testing::Combine(::testing::Values(Path::put, Path::simulated),
+                                            ::testing::Values(4, 100'000)),
                          [](const auto& info) {
                            return to_string(std::get<0>(info.param)) + "_" +
                                   std::to_string(std::get<1>(info.param)) + "_elements";
@@ -350,12 +288,16 @@ TEST(AllReduce, LeadIsOneForWhoeverWaited) {
   }
 }
 
-TEST(AllReduce, NeedsNoMoreThanTwoVectorsForLongOnes) {
+TEST(AllReduce, NeedsAVectorLessInPlace) {
   const std::size_t bytes = std::size_t{4} << 20;
-  for (const int workers : {1, 2, 7, 64}) {
-    const std::size_t memory = AllReduce::memory(workers, bytes / 4, Dtype::float32);
-    EXPECT_GE(memory, bytes);
-    EXPECT_LE(memory, 2 * bytes + 256 * static_cast<std::size_t>(workers)) << workers;
+  for (const int workers : {2, 7, 64}) {
+    for (const bool in_place : {false, true}) {
+      const std::size_t vectors = in_place ? 2 : 3;
+      const std::size_t memory =
+          AllReduce::memory(workers, bytes / 4, Dtype::float32, {.in_place = in_place});
+      EXPECT_GE(memory, vectors * bytes);
+      EXPECT_LE(memory, vectors * bytes + 256 * static_cast<std::size_t>(workers)) << workers;
+    }
   }
 }
 

@@ -220,6 +220,10 @@ TEST(TrainOptions, ValidateRefusesCombinationsAndFormsWithTheOptionsName) {
   EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "speed=1"; }), HasSubstr("accuracy=X"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "accuracy=2"; }), HasSubstr("from 0 to 1"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "accuracy=x"; }), HasSubstr("--target"));
+  for (const char* target :
+       {"loss=1,stop=no", "loss=1,stop", "loss=1,go=on", "loss=1,stop=true,x"}) {
+    EXPECT_THAT(refusal([=](TrainConfig& c) { c.target = target; }), HasSubstr("with stop=false"));
+  }
   EXPECT_THAT(refusal([](TrainConfig& c) { c.slow = {"rank=1,x=2"}; }), HasSubstr("--compute"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.link = "rate=fast"; }), HasSubstr("--link"));
   for (const char* transport : {"sim", "threads", "shm"}) {
@@ -246,12 +250,14 @@ TEST(TrainOptions, ValidateRefusesCombinationsAndFormsWithTheOptionsName) {
 
 TEST(TrainOptions, ReportsKeepWhatShapesTheRunAndNotWhereItGoes) {
   TrainConfig config;
+  config.task = "none";
   config.report = "/tmp/x.json";
   config.rendezvous = "host:1";
   const auto options = options_for_report(describe(config));
+  EXPECT_THAT(options, Contains(Pair("task", "none")));
   EXPECT_THAT(options, Contains(Pair("batch", "32")));
   EXPECT_THAT(options, Contains(Pair("graph", "ring")));
-  for (const char* name : {"report", "html", "trace", "save", "rendezvous", "rank", "set"}) {
+  for (const char* name : {"report", "html", "trace", "save", "rendezvous", "rank", "set", "lr"}) {
     EXPECT_THAT(options, Not(Contains(Pair(name, testing::_)))) << name;
   }
 }
@@ -289,7 +295,8 @@ TEST(Program, BadUsageIsOneLineAndExitsWithTwo) {
        {"", "trian", "train --worker 3", "train --workers 0", "train --transport ucx",
         "train --protocol hopp", "train --set max_gpa=3", "train --graph nosuch",
         "train --report /nowhere/r.json", "train --task targets --resume /nowhere/state", "compare",
-        "run -n 2", "run -n 0 -- true", "perf", "perf nosuch", "info --what"}) {
+        "run -n 2", "run -n 0 -- true", "perf", "perf nosuch", "info --what",
+        "info --topology /etc/passwd"}) {
     const Outcome outcome = slip(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << arguments << ": " << outcome.output;
     EXPECT_EQ(std::count(outcome.output.begin(), outcome.output.end(), '\n'), 1) << outcome.output;
@@ -410,7 +417,14 @@ TEST(Program, WarnsOfUnknownVariablesOnce) {
 TEST(Program, InfoNamesTransportsMachineAndPaths) {
   EXPECT_THAT(slip("info --workers 3").output,
               AllOf(HasSubstr("shm"), HasSubstr("ucx             absent: not built in"),
-                    HasSubstr("membarrier"), HasSubstr("Paths of 3 local workers")));
+                    HasSubstr("membarrier"), HasSubstr("packages"), HasSubstr("NUMA nodes"),
+                    HasSubstr("Paths of 3 local workers")));
+  EXPECT_THAT(slip("info --workers 8 --topology " SLIP_TOPOLOGIES "/two_socket.xml").output,
+              AllOf(HasSubstr("packages        2"), HasSubstr("cores           16 usable of 16"),
+                    HasSubstr("NIC             mlx5_3 (ib3), package 1, NUMA node 1\n"),
+                    HasSubstr("eno1, package 0, NUMA node 0, not used"),
+                    HasSubstr("A100 SXM4 40GB], nearest NIC mlx5_2 (PCI switch)"),
+                    ::testing::ContainsRegex("7 +14 +14,30 +1 +1 +mlx5_3 +NUMA node\n")));
 }
 
 }  // namespace

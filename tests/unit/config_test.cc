@@ -109,7 +109,8 @@ TEST(Options, RefusalsNameTheOptionAndWhatIsAllowedAndKeepTheValue) {
   EXPECT_EQ(refusal(options, "staleness", "-1"),
             "staleness is '-1'; allowed are integers from 0, none");
   EXPECT_EQ(refusal(options, "lr", "0"), "lr is '0'; allowed are numbers above 0");
-  EXPECT_EQ(refusal(options, "tokens", "maybe"), "tokens is 'maybe'; allowed are true, false");
+  EXPECT_EQ(refusal(options, "tokens", "maybe"),
+            "tokens is 'maybe'; allowed are true, false, on, off");
   EXPECT_EQ(refusal(options, "order", "1"), "order is '1'; allowed are parallel, serial");
   EXPECT_EQ(refusal(options, "policy", ""), "policy is ''; allowed are abort, carry");
   EXPECT_EQ(refusal(options, "lr", "x", "SLIP_LR"), "SLIP_LR is 'x'; allowed are numbers above 0");

@@ -47,6 +47,7 @@ class Recorder final : public Transport {
 
 /// Delays until the test says so.
 struct Delays {
+  Time now{0};
   std::vector<std::pair<Duration, std::function<void()>>> held;
   void release() {
     for (auto& [delay, action] : std::exchange(held, {})) action();
@@ -55,6 +56,7 @@ struct Delays {
 class ManualDelayer final : public Delayer {
  public:
   explicit ManualDelayer(Delays& delays) : delays_(delays) {}
+  Time now() const override { return delays_.now; }
   void after(Duration delay, std::function<void()> action) override {
     delays_.held.emplace_back(delay, std::move(action));
   }
@@ -158,6 +160,40 @@ TEST_F(FaultProxyTest, peers_are_delayed_apart) {
   EXPECT_EQ(*words, std::vector<Word>{2});
   EXPECT_TRUE(proxy->drained(2));
   EXPECT_FALSE(proxy->drained(1));
+}
+
+TEST_F(FaultProxyTest, a_partition_holds_what_would_cross_it_until_it_ends) {
+  FaultPlan plan;
+  plan.partitions = {{.begin = 10ms, .end = 30ms, .island = {0, 1}}};
+  const auto proxy = make(plan);
+  const RemoteRegion inside = proxy->attach(1, "");
+  const RemoteRegion outside = proxy->attach(2, "");
+  EXPECT_TRUE(signal(*proxy, outside, 1).ok());
+  delays.now = 10ms;
+  EXPECT_TRUE(signal(*proxy, outside, 2).ok());
+  EXPECT_TRUE(signal(*proxy, inside, 3).ok());
+  EXPECT_EQ(*words, (std::vector<Word>{1, 3}));
+  ASSERT_EQ(delays.held.size(), 1u);
+  EXPECT_EQ(delays.held[0].first, 20ms);
+  delays.now = 30ms;
+  delays.release();
+  EXPECT_TRUE(signal(*proxy, outside, 4).ok());
+  EXPECT_EQ(*words, (std::vector<Word>{1, 3, 2, 4}));
+}
+
+TEST_F(FaultProxyTest, a_delay_that_ends_within_a_partition_releases_nothing) {
+  FaultPlan plan = always_delay();
+  plan.partitions = {{.begin = 1ms, .end = 50ms, .island = {0}}};
+  const auto proxy = make(plan);
+  const RemoteRegion region = proxy->attach(1, "");
+  EXPECT_TRUE(signal(*proxy, region, 1).ok());
+  delays.now = 1ms;
+  EXPECT_TRUE(signal(*proxy, region, 2).ok());
+  ASSERT_EQ(delays.held.size(), 2u);
+  delays.held[0].second();
+  EXPECT_TRUE(words->empty());
+  delays.held[1].second();
+  EXPECT_EQ(*words, (std::vector<Word>{1, 2}));
 }
 
 TEST_F(FaultProxyTest, what_is_held_lands_when_the_proxy_ends) {

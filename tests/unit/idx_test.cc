@@ -1,18 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <boost/iostreams/filter/gzip.hpp>
-#include <boost/iostreams/filter/lzma.hpp>
-#include <boost/iostreams/filtering_stream.hpp>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
 
-#include "slipstream/base/error.h"
+#include "file_support.h"
 #include "slipstream/base/random.h"
 #include "slipstream/trainer/tasks/idx_internal.h"
 
@@ -20,10 +14,8 @@ namespace slip {
 namespace {
 
 namespace fs = std::filesystem;
-namespace io = boost::iostreams;
 using testing::AllOf;
 using testing::HasSubstr;
-using testing::Not;
 
 std::string word(std::uint32_t value) {
   std::string bytes;
@@ -42,72 +34,34 @@ std::string label_file(std::string labels) {
   return word(2049) + word(static_cast<std::uint32_t>(labels.size())) + labels;
 }
 
-template <class Compressor>
-std::string packed(const std::string& bytes) {
-  std::ostringstream out;
-  io::filtering_ostream stream;
-  stream.push(Compressor());
-  stream.push(out);
-  stream.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  stream.reset();
-  return out.str();
-}
-std::string gzip(const std::string& bytes) { return packed<io::gzip_compressor>(bytes); }
-std::string xz(const std::string& bytes) { return packed<io::lzma_compressor>(bytes); }
-
-class Idx : public testing::Test {
+class Idx : public FolderTest {
  protected:
-  Idx() {
-    std::string pattern = (fs::temp_directory_path() / "slip_idx_XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~Idx() override { fs::remove_all(folder_); }
-
-  fs::path write(const std::string& name, const std::string& bytes) {
-    std::ofstream(folder_ / name, std::ios::binary) << bytes;
-    return folder_ / name;
-  }
-
   /// A complete small data set, to be damaged by the test.
   void write_mnist() {
-    write("train-images-idx3-ubyte", image_file(3));
-    write("train-labels-idx1-ubyte", label_file({0, 9, 5}));
-    write("t10k-images-idx3-ubyte.gz", gzip(image_file(2)));
-    write("t10k-labels-idx1-ubyte.xz", xz(label_file({1, 2})));
+    write_file("train-images-idx3-ubyte", image_file(3));
+    write_file("train-labels-idx1-ubyte", label_file({0, 9, 5}));
+    write_file("t10k-images-idx3-ubyte.gz", gzip(image_file(2)));
+    write_file("t10k-labels-idx1-ubyte.xz", xz(label_file({1, 2})));
   }
-
-  fs::path folder_;
 };
-
-/// That `call` throws an Error of this code, whose one line is as `says`.
-template <class Call>
-void expect_refused(Call call, Code code, const testing::Matcher<std::string>& says) {
-  try {
-    call();
-    ADD_FAILURE() << "no Error was thrown";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    EXPECT_THAT(std::string(error.what()), AllOf(says, Not(HasSubstr("\n"))));
-  }
-}
 
 TEST_F(Idx, ReadsPlainGzipAndXzAlike) {
   const std::string bytes = image_file(7);
-  const IdxArray plain = read_idx(write("a", bytes), 3);
+  const IdxArray plain = read_idx(write_file("a", bytes), 3);
   EXPECT_EQ(plain.sizes, (std::vector<std::uint32_t>{7, 28, 28}));
   ASSERT_EQ(plain.bytes.size(), 7u * image_pixels);
   EXPECT_TRUE(std::equal(plain.bytes.begin(), plain.bytes.end(),
                          reinterpret_cast<const std::uint8_t*>(bytes.data()) + 16));
-  EXPECT_EQ(read_idx(write("b", gzip(bytes)), 3).bytes, plain.bytes);
-  EXPECT_EQ(read_idx(write("c", xz(bytes)), 3).bytes, plain.bytes);
+  EXPECT_EQ(read_idx(write_file("b", gzip(bytes)), 3).bytes, plain.bytes);
+  EXPECT_EQ(read_idx(write_file("c", xz(bytes)), 3).bytes, plain.bytes);
 }
 
 TEST_F(Idx, MissingFileIsNamed) {
-  expect_refused([&] { read_idx(folder_ / "none", 3); }, Code::io, HasSubstr("none"));
+  expect_refused([&] { read_idx(folder_ / "none", 3); }, Code::not_found, HasSubstr("none"));
 }
 
 TEST_F(Idx, WrongMagicIsRefusedWithBothNumbers) {
-  expect_refused([&] { read_idx(write("labels", label_file({1})), 3); }, Code::bad_data,
+  expect_refused([&] { read_idx(write_file("labels", label_file({1})), 3); }, Code::bad_data,
                  AllOf(HasSubstr("labels"), HasSubstr("2049"), HasSubstr("2051")));
 }
 
@@ -116,14 +70,14 @@ TEST_F(Idx, EveryTruncationIsRefused) {
   for (const std::string& file : {bytes, gzip(bytes), xz(bytes)}) {
     for (std::size_t length = 0; length < file.size(); length += length < 40 ? 1 : 37) {
       SCOPED_TRACE(length);
-      expect_refused([&] { read_idx(write("cut", file.substr(0, length)), 3); }, Code::bad_data,
-                     HasSubstr("cut"));
+      expect_refused([&] { read_idx(write_file("cut", file.substr(0, length)), 3); },
+                     Code::bad_data, HasSubstr("cut"));
     }
   }
 }
 
 TEST_F(Idx, SurplusBytesAreRefused) {
-  expect_refused([&] { read_idx(write("long", image_file(1) + "x"), 3); }, Code::bad_data,
+  expect_refused([&] { read_idx(write_file("long", image_file(1) + "x"), 3); }, Code::bad_data,
                  HasSubstr("more than"));
 }
 
@@ -131,15 +85,15 @@ TEST_F(Idx, DamagedCompressedDataAreRefused) {
   const std::string bytes = image_file(4);
   for (std::string file : {gzip(bytes), xz(bytes)}) {
     file[file.size() / 2] = static_cast<char>(file[file.size() / 2] ^ 0x10);
-    expect_refused([&] { read_idx(write("bad", file), 3); }, Code::bad_data, HasSubstr("bad"));
+    expect_refused([&] { read_idx(write_file("bad", file), 3); }, Code::bad_data, HasSubstr("bad"));
   }
 }
 
 TEST_F(Idx, LengthsInTheHeaderAreNotTrusted) {
   const std::string huge = word(0xffffffff);
-  expect_refused([&] { read_idx(write("huge", word(2051) + huge + huge + huge), 3); },
+  expect_refused([&] { read_idx(write_file("huge", word(2051) + huge + huge + huge), 3); },
                  Code::bad_data, HasSubstr("claims more than"));
-  expect_refused([&] { read_idx(write("big", word(2049) + word(1u << 30) + "abc"), 1); },
+  expect_refused([&] { read_idx(write_file("big", word(2049) + word(1u << 30) + "abc"), 1); },
                  Code::bad_data, HasSubstr("it holds 3"));
 }
 
@@ -161,22 +115,22 @@ TEST_F(Idx, AMissingMnistFileIsNamed) {
 
 TEST_F(Idx, ImagesAndLabelsMustMatch) {
   write_mnist();
-  write("train-labels-idx1-ubyte", label_file({0, 9}));
+  write_file("train-labels-idx1-ubyte", label_file({0, 9}));
   expect_refused([&] { read_mnist(folder_); }, Code::bad_data, HasSubstr("2 labels for 3 images"));
-  write("train-labels-idx1-ubyte", label_file({}));
-  write("train-images-idx3-ubyte", image_file(0));
+  write_file("train-labels-idx1-ubyte", label_file({}));
+  write_file("train-images-idx3-ubyte", image_file(0));
   expect_refused([&] { read_mnist(folder_); }, Code::bad_data, HasSubstr("0 labels for 0 images"));
 }
 
 TEST_F(Idx, LabelsAboveNineAreRefused) {
   write_mnist();
-  write("train-labels-idx1-ubyte", label_file({0, 10, 5}));
+  write_file("train-labels-idx1-ubyte", label_file({0, 10, 5}));
   expect_refused([&] { read_mnist(folder_); }, Code::bad_data, HasSubstr("label 10"));
 }
 
 TEST_F(Idx, OtherImageSizesAreRefused) {
   write_mnist();
-  write("train-images-idx3-ubyte", image_file(3, 20));
+  write_file("train-images-idx3-ubyte", image_file(3, 20));
   expect_refused([&] { read_mnist(folder_); }, Code::bad_data, HasSubstr("20x20"));
 }
 

@@ -37,6 +37,27 @@ TEST_P(LaunchTest, runs_every_rank_once_and_returns_when_all_have_returned) {
   for (const auto& count : ran) EXPECT_EQ(count, 1);
 }
 
+TEST_P(LaunchTest, a_name_is_published_once) {
+  launch(
+      2,
+      [](World& world) {
+        Bootstrap& bootstrap = world.bootstrap();
+        if (world.rank() == 0) bootstrap.put("name", "first");
+        bootstrap.fence(never);
+        try {
+          bootstrap.put("name", "second");
+          ADD_FAILURE() << "accepted";
+        } catch (const Error& error) {
+          EXPECT_EQ(error.code(), Code::bootstrap_failed);
+          EXPECT_EQ(error.what(), "rank " + std::to_string(world.rank()) +
+                                      " published 'name', which rank 0 had published before");
+        }
+        EXPECT_EQ(bootstrap.get("name", never), "first");
+        bootstrap.fence(never);
+      },
+      options);
+}
+
 TEST_P(LaunchTest, no_workers_are_refused) {
   EXPECT_THROW(launch(
                    0, [](World&) {}, options),

@@ -13,8 +13,8 @@
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/random.h"
-#include "slipstream/trainer/task.h"
 #include "slipstream/trainer/tasks/model_internal.h"
+#include "slipstream/trainer/tasks/task.h"
 
 namespace slip {
 namespace {
@@ -185,7 +185,8 @@ TEST(ModelNames, UnknownOnesAreRefusedWithTheAllowedOnes) {
     ADD_FAILURE() << "accepted";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::invalid_argument);
-    EXPECT_THAT(error.what(), HasSubstr("'vgg' is unknown; allowed are softmax, mlp, lenet"));
+    EXPECT_THAT(error.what(),
+                HasSubstr("'vgg' is unknown; allowed with --task digits are softmax, mlp, lenet"));
   }
 }
 

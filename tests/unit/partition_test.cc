@@ -131,13 +131,17 @@ std::vector<std::uint32_t> share_of(std::uint32_t size) {
   return share;
 }
 
+auto shared(const std::vector<std::uint32_t>& share) {
+  return std::make_shared<const std::vector<std::uint32_t>>(share);
+}
+
 std::vector<std::uint32_t> batch_at(MiniBatches& batches, Iteration iteration) {
   const auto batch = batches.at(iteration);
   return {batch.begin(), batch.end()};
 }
 
 TEST(MiniBatches, EachPassHoldsEachSampleOnceInAnotherOrder) {
-  MiniBatches batches(share_of(12), 4, 1, 0);
+  MiniBatches batches(shared(share_of(12)), 4, 1, 0);
   std::vector<std::vector<std::uint32_t>> passes(2);
   for (Iteration k = 0; k < 6; ++k) {
     const auto batch = batch_at(batches, k);
@@ -151,7 +155,7 @@ TEST(MiniBatches, EachPassHoldsEachSampleOnceInAnotherOrder) {
 }
 
 TEST(MiniBatches, ABatchMaySpanPasses) {
-  MiniBatches batches(share_of(3), 8, 1, 0);
+  MiniBatches batches(shared(share_of(3)), 8, 1, 0);
   std::vector<std::uint32_t> drawn;
   for (Iteration k = 0; k < 3; ++k) {
     const auto batch = batch_at(batches, k);
@@ -163,7 +167,7 @@ TEST(MiniBatches, ABatchMaySpanPasses) {
 }
 
 TEST(MiniBatches, DoNotDependOnWhatWasAskedBefore) {
-  MiniBatches forward(share_of(50), 8, 9, 2), other(share_of(50), 8, 9, 2);
+  MiniBatches forward(shared(share_of(50)), 8, 9, 2), other(shared(share_of(50)), 8, 9, 2);
   std::vector<std::vector<std::uint32_t>> expected;
   for (Iteration k = 0; k < 40; ++k) expected.push_back(batch_at(forward, k));
   for (const Iteration k : {39u, 3u, 17u, 17u, 0u, 6u, 38u}) {
@@ -172,13 +176,14 @@ TEST(MiniBatches, DoNotDependOnWhatWasAskedBefore) {
 }
 
 TEST(MiniBatches, DifferBetweenRanksAndSeeds) {
-  MiniBatches a(share_of(500), 8, 1, 0), b(share_of(500), 8, 1, 1), c(share_of(500), 8, 2, 0);
+  MiniBatches a(shared(share_of(500)), 8, 1, 0), b(shared(share_of(500)), 8, 1, 1),
+      c(shared(share_of(500)), 8, 2, 0);
   EXPECT_NE(batch_at(a, 0), batch_at(b, 0));
   EXPECT_NE(batch_at(a, 0), batch_at(c, 0));
 }
 
 TEST(MiniBatches, TheLastIterationThereCanBeIsInBounds) {
-  MiniBatches batches(share_of(10), largest_batch, 1, 0);
+  MiniBatches batches(shared(share_of(10)), largest_batch, 1, 0);
   for (const std::uint32_t sample : batches.at(max_iteration)) {
     ASSERT_GE(sample, 100u);
     ASSERT_LT(sample, 110u);

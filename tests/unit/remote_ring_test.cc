@@ -353,6 +353,24 @@ TEST_P(RemoteRing, ends_of_different_capacities_are_refused) {
   });
 }
 
+TEST_P(RemoteRing, a_worker_has_a_ring_to_itself) {
+  GetParam().run(
+      1,
+      [](World& world) {
+        RingReceiver receiver(world, 0, "own", 64);
+        RingSender sender(world, receiver);
+        Sending sending(world, sender);
+        Receiving receiving(world, receiver);
+        // Several times around, so that room comes back.
+        for (int i = 0; i < 50; ++i) {
+          const std::string text = std::to_string(i);
+          sending.send(text);
+          EXPECT_THAT(receiving.receive(), ElementsAre(text));
+        }
+      },
+      GetParam().defaults);
+}
+
 TEST_P(RemoteRing, rings_of_one_pair_do_not_touch_each_other) {
   static constexpr std::size_t count = 500;
   run([](World& world) {

@@ -239,11 +239,12 @@ TEST(Comparison, SpeedUpIsOfTheTimeToTargetAgainstTheFirstRow) {
   Report fast = example();
   fast.target->reached_at_seconds = 8;
   const Report missed = example();
-  const Table table =
-      comparison(std::vector<NamedReport>{{"", &slow}, {"", &fast}, {"hop, backup 1", &missed}});
-  EXPECT_THAT(table.rows[0], ElementsAre("all_reduce", "20", "0.02", "1.00x", "3", "2", "0.9000"));
-  EXPECT_THAT(table.rows[1], ElementsAre("hop", "8", "0.02", "2.50x", "3", "2", "0.9000"));
-  EXPECT_THAT(table.rows[2], ElementsAre("hop, backup 1", "-", "0.02", "-", "3", "2", "0.9000"));
+  const Table table = comparison(
+      std::vector<NamedReports>{{"", {&slow}}, {"", {&fast}}, {"hop, backup 1", {&missed}}});
+  EXPECT_THAT(table.rows[0],
+              ElementsAre("all_reduce", "20.00", "0.02000", "1.00x", "3", "2", "0.9000"));
+  EXPECT_THAT(table.rows[1], ElementsAre("hop", "8.000", "0.02000", "2.50x", "3", "2", "0.9000"));
+  EXPECT_THAT(table.rows[2], ElementsAre("hop, backup 1", "-", "0.02000", "-", "3", "2", "0.9000"));
 }
 
 TEST(Comparison, WithoutATargetSpeedUpIsPerIterationAndLossStandsForAccuracy) {
@@ -253,9 +254,9 @@ TEST(Comparison, WithoutATargetSpeedUpIsPerIterationAndLossStandsForAccuracy) {
   Report fast = slow;
   fast.seconds /= 2;
   fast.max_gap_seen.reset();
-  const Table table = comparison(std::vector<NamedReport>{{"", &slow}, {"", &fast}});
+  const Table table = comparison(std::vector<NamedReports>{{"", {&slow}}, {"", {&fast}}});
   EXPECT_EQ(table.header.back(), "final loss");
-  EXPECT_THAT(table.rows[1], ElementsAre("hop", "-", "0.01", "2.00x", "-", "2", "0.25"));
+  EXPECT_THAT(table.rows[1], ElementsAre("hop", "-", "0.01000", "2.00x", "-", "2", "0.2500"));
 }
 
 }  // namespace

@@ -3,9 +3,13 @@
 #include <gmock/gmock.h>
 
 #include <chrono>
+#include <cmath>
 #include <exception>
+#include <latch>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "conformance.h"
@@ -149,6 +153,134 @@ TEST(Simulator, computing_is_not_ended_by_what_arrives) {
         }
       },
       simulated());
+}
+
+TEST(Simulator, work_runs_on_threads_beside_that_of_other_workers) {
+  LaunchOptions options = simulated();
+  options.compute_threads = 2;
+  // Each waits for the other's work to have begun, which only works side by side.
+  std::latch both_begun(2);
+  launch(
+      2,
+      [&](World& world) {
+        const auto fiber_thread = std::this_thread::get_id();
+        std::thread::id work_thread;
+        world.set_compute_time(3ms);
+        world.compute([&] {
+          work_thread = std::this_thread::get_id();
+          both_begun.arrive_and_wait();
+        });
+        EXPECT_NE(work_thread, fiber_thread);
+        EXPECT_EQ(world.now(), Time(3ms));
+      },
+      options);
+}
+
+TEST(Simulator, what_work_throws_on_a_thread_reaches_its_worker) {
+  LaunchOptions options = simulated();
+  options.compute_threads = 1;
+  launch(
+      3,
+      [&](World& world) {
+        world.set_compute_time(1ms);
+        EXPECT_THROW(world.compute([] { throw std::runtime_error("no gradient"); }),
+                     std::runtime_error);
+        EXPECT_EQ(world.now(), Time(1ms));
+      },
+      options);
+}
+
+TEST(Simulator, threads_change_nothing_in_the_history) {
+  const auto sum = [](int threads) {
+    LaunchOptions options = simulated();
+    options.world.network = links();
+    options.compute_threads = threads;
+    std::vector<std::pair<Time, double>> trace;
+    launch(
+        5,
+        [&](World& world) {
+          Random random(key({7, static_cast<std::uint64_t>(world.rank())}));
+          double value = 0;
+          for (int k = 0; k < 50; ++k) {
+            world.set_compute_time(Duration(static_cast<Duration::rep>(random.below(1'000'000))));
+            world.compute([&] { value = std::sin(value + random.uniform()); });
+            trace.emplace_back(world.now(), value);
+          }
+        },
+        options);
+    return trace;
+  };
+  EXPECT_EQ(sum(0), sum(3));
+}
+
+TEST(Simulator, a_crashed_worker_is_lost_to_all_others) {
+  LaunchOptions options = simulated();
+  options.crashes = {{.rank = 1, .at = 5ms, .noticed_after = 2ms}};
+  std::vector<Status> ends(3);
+  std::vector<Time> at(3);
+  try {
+    launch(
+        3,
+        [&](World& world) {
+          const auto me = static_cast<std::size_t>(world.rank());
+          ends[me] = world.wait_until([] { return false; }, never, "nothing");
+          at[me] = world.now();
+          ends[me].throw_if_failed();
+        },
+        options);
+    FAIL() << "nobody was lost";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::peer_lost);
+    EXPECT_EQ(error.peer(), 1);
+  }
+  EXPECT_EQ(at, (std::vector<Time>{7ms, 5ms, 7ms}));
+  EXPECT_EQ(ends[1].code(), Code::aborted);
+  for (const std::size_t other : {0, 2}) {
+    EXPECT_EQ(ends[other].code(), Code::peer_lost);
+    EXPECT_EQ(ends[other].peer(), 1);
+  }
+}
+
+TEST(Simulator, what_a_worker_put_before_it_crashed_arrives_and_nothing_after) {
+  LaunchOptions options = simulated();
+  options.world.network.link.latency = 10ms;
+  options.crashes = {{.rank = 1, .at = 5ms, .noticed_after = 1s}};
+  Word seen = 0;
+  try {
+    launch(
+        2,
+        [&](World& world) {
+          const Region region = world.allocate("r", 64);
+          const RemoteRegion peer = world.attach(1 - world.rank(), "r");
+          if (world.rank() == 0) {
+            (void)world.wait_until([] { return false; }, never, "the loss");
+            seen = region.word(0);
+            world.status().throw_if_failed();
+          }
+          (void)world.transport().put_signal(peer, 0, nullptr, 0, 0, 1);
+          (void)world.wait_until([] { return false; }, never, "the end");
+          (void)world.transport().put_signal(peer, 0, nullptr, 0, 0, 2);
+        },
+        options);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::peer_lost);
+  }
+  EXPECT_EQ(seen, 1U);
+}
+
+TEST(Simulator, an_observer_passes_the_modelled_links_by) {
+  LaunchOptions options = simulated();
+  options.world.network.link = {1.0, 1s};
+  launch(
+      2,
+      [&](World& world) {
+        const Region region = world.allocate("r", 64);
+        const RemoteRegion peer = world.attach(world.observer(), 1 - world.rank(), "r");
+        ASSERT_TRUE(world.observer().put_signal(peer, 0, nullptr, 0, 0, 1).ok());
+        ASSERT_TRUE(world.wait_until([&] { return region.word(0) == 1; }, never, "it").ok());
+        EXPECT_EQ(world.now(), Time(0));
+      },
+      options);
 }
 
 TEST(Simulator, a_deadlock_is_reported_with_the_ranks_that_wait) {

@@ -163,7 +163,7 @@ TEST(Tokens, different_graphs_are_refused) {
   }
 }
 
-// A.3.2: |TokenQ(o -> i)| = max_gap + Iter(o) - Iter(i), exactly where words arrive at once and
+// |TokenQ(o -> i)| = max_gap + Iter(o) - Iter(i), exactly where words arrive at once and
 // never more where they take their time; B5: nobody is more than max_gap ahead per hop of the way
 // back.
 TEST(Tokens, counts_and_gaps_are_as_the_paper_says_on_random_graphs) {

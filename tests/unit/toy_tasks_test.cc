@@ -9,7 +9,7 @@
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/random.h"
-#include "slipstream/trainer/task.h"
+#include "slipstream/trainer/tasks/task.h"
 
 namespace slip {
 namespace {

@@ -220,7 +220,7 @@ TEST(UpdateQueueSetUp, queues_of_different_sizes_are_refused) {
   }
 }
 
-// ---- The depth of the ring (D.2 of the digest): max_gap + 1 slots, max_gap + staleness + 1 with
+// ---- The depth of the ring: max_gap + 1 slots, max_gap + staleness + 1 with
 // bounded staleness, are enough on every schedule; one fewer is not.
 
 enum class Mode { standard, backup, staleness };

@@ -14,7 +14,7 @@ std::size_t offset(int rank) { return static_cast<std::size_t>(rank) * sizeof(Wo
 
 RemoteBoard::RemoteBoard(const World& world) : world_(world) {
   if (world.rank() == 0) iterations_ = world.allocate(region, offset(world.size()));
-  rank0_ = world.attach(0, region);
+  rank0_ = world.attach(world.observer(), 0, region);
 }
 
 void RemoteBoard::post(Iteration iteration) {
@@ -22,8 +22,8 @@ void RemoteBoard::post(Iteration iteration) {
   if (now < next_) return;
   next_ = now + pause;
   // Where it fails, so does the next thing that the worker wants of rank 0, with a better message.
-  (void)world_.transport().put_signal(rank0_, 0, nullptr, 0, offset(world_.rank()),
-                                      make_word(world_.incarnation(), iteration));
+  (void)world_.observer().put_signal(rank0_, 0, nullptr, 0, offset(world_.rank()),
+                                     make_word(world_.incarnation(), iteration));
 }
 
 Iteration RemoteBoard::at(int rank) const { return iteration_of(iterations_.word(offset(rank))); }

@@ -16,6 +16,12 @@ void Command::add_common_options() {
       .add("quiet", quiet_, "print results and errors only");
 }
 
+void Command::configure(const Sources& sources) {
+  if (!sources.file.empty()) set_all(read_toml(sources.file, options_), options_);
+  set_all(sources.environment, options_);
+  set_all(sources.command_line, options_);
+}
+
 Status status_of(const std::exception& exception) {
   if (const auto* error = dynamic_cast<const Error*>(&exception)) return error->status();
   if (dynamic_cast<const std::bad_alloc*>(&exception)) {

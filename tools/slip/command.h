@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "slipstream/runtime/config.h"
+#include "slipstream/tools/slip/sources.h"
 
 namespace slip::cli {
 
@@ -24,6 +25,9 @@ class Command {
   static constexpr const char* everywhere = "Everywhere";
   Command(const Command&) = delete;
   Command& operator=(const Command&) = delete;
+
+  /// Sets the options, once. Throws Error(invalid_argument).
+  virtual void configure(const Sources& sources);
 
   /// Called once, with all options set. Returns an ExitCode. Throws Error: invalid_argument for bad
   /// usage, anything else for a run that failed.

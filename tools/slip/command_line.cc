@@ -238,15 +238,15 @@ class Reader {
   }
 
   void set_options(const Entry& entry, const char* const* environment) const {
-    Options& options = entry.command->options();
-    const std::vector<Setting> variables = read_environment(environment, options);
-    std::vector<Setting> words = given(bounds_);
-    for (Setting& setting : given(entry.bounds)) words.push_back(std::move(setting));
+    Sources sources;
+    sources.environment = read_environment(environment, entry.command->options());
+    sources.command_line = given(bounds_);
+    for (Setting& setting : given(entry.bounds)) {
+      sources.command_line.push_back(std::move(setting));
+    }
     // The file's name is itself an option, of the sources that go over the file.
-    const std::string file = config_file(words, config_file(variables, ""));
-    if (!file.empty()) set_all(read_toml(file, options), options);
-    set_all(variables, options);
-    set_all(words, options);
+    sources.file = config_file(sources.command_line, config_file(sources.environment, ""));
+    entry.command->configure(sources);
   }
 
   CLI::App app_;

@@ -5,16 +5,25 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "slipstream/tools/slip/findings.h"
+#include "slipstream/tools/slip/grid.h"
 #include "slipstream/tools/slip/plan.h"
+#include "slipstream/tools/slip/result_page.h"
+#include "slipstream/tools/slip/scenario.h"
 #include "slipstream/tools/slip/stop_on_signal.h"
 #include "slipstream/tools/slip/train_config.h"
 #include "slipstream/tools/slip/training.h"
+#include "slipstream/tools/slip/verdict.h"
 #include "slipstream/trainer/files.h"
 #include "slipstream/trainer/html.h"
 #include "slipstream/trainer/report.h"
@@ -43,7 +52,7 @@ class MemoryFile {
   int fd_;
 };
 
-// "a,b", "a b" or "all" as names.
+// "a,b", "a b" or "all" as names; empty: none.
 std::vector<std::string> protocols_of(const std::vector<std::string>& items) {
   const auto known = protocol_names();
   std::vector<std::string> names;
@@ -59,23 +68,15 @@ std::vector<std::string> protocols_of(const std::vector<std::string>& items) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
     fail("--protocols: " + unknown_name("protocol", name, {known.begin(), known.end()}));
   }
-  if (names.empty()) {
-    fail(fmt::format("--protocols is empty; allowed are all, {}", fmt::join(known, ", ")));
-  }
   return names;
 }
 
-// Of `--set`, what is meant for this protocol: keys without a name go to all that have them.
-std::vector<std::string> set_for(const std::string& protocol, const std::vector<std::string>& set) {
-  const auto config = make_protocol_config(protocol);
-  const std::vector<std::string> known = config->options().names();
-  std::vector<std::string> mine;
-  for (const std::string& item : set) {
-    const std::string key = item.substr(0, item.find('='));
-    const bool named = key.find('.') != key.npos;
-    if (named || std::find(known.begin(), known.end(), key) != known.end()) mine.push_back(item);
-  }
-  return mine;
+// For a shell.
+std::string quoted(const std::string& word) {
+  constexpr std::string_view plain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+  const bool is_plain = !word.empty() && word.find_first_not_of(plain) == word.npos;
+  return is_plain ? word : "'" + word + "'";
 }
 
 class Compare final : public Command {
@@ -84,8 +85,10 @@ class Compare final : public Command {
       : Command("compare", "runs one scenario under several protocols and compares them",
                 "slip compare --protocols all_reduce,hop --task targets --transport sim "
                 "--compute 10ms --slow rank=1,x=4 --iterations 100 --html compare.html") {
-    options_.section("Compare").add("protocols", protocols_,
-                                    "which, as a,b,c, or all; the first is the baseline");
+    options_.section("Compare")
+        .add("protocols", protocols_, "which, as a,b,c, or all; the first is the baseline")
+        .add("short", short_, "the short form of the scenario that --config names")
+        .add("page", page_, "FILE.md for a page of results, with its plots beside it");
     Options scenario = describe(config_);
     scenario.remove({"protocol", "rendezvous", "rank", "report", "trace", "save", "resume",
                      "record-parameters"});
@@ -93,36 +96,51 @@ class Compare final : public Command {
     add_common_options();
   }
 
+  void configure(const Sources& sources) override {
+    for (const auto* source : {&sources.environment, &sources.command_line}) {
+      overrides_.insert(overrides_.end(), source->begin(), source->end());
+    }
+    // What decides how the file is read.
+    for (const Setting& setting : overrides_) {
+      if (setting.name == "short") options_.set(setting.name, setting.text, setting.shown_as);
+    }
+    if (!sources.file.empty()) scenario_ = read_scenario(sources.file, options_, short_);
+    if (sources.file.empty() && short_) fail("--short needs --config, a file with a short form");
+    std::vector<Setting> settings = scenario_.settings;
+    std::erase_if(settings, [](const Setting& setting) { return setting.name == "protocol"; });
+    set_all(settings, options_);
+    set_all(overrides_, options_);
+    command_ = command_line(sources);
+  }
+
   int run() override {
-    const std::vector<TrainConfig> runs = scenarios();
+    const std::vector<std::string> protocols = protocols_of(protocols_);
+    if (protocols.empty() && scenario_.runs.empty()) {
+      fail(fmt::format("--protocols is empty; allowed are all, {}, or a --config file with [[run]]",
+                       fmt::join(protocol_names(), ", ")));
+    }
+    const Grid grid = make_grid(scenario_, protocols, overrides_);
+    check_writable(config_.html, "--html");
+    check_writable(page_, "--page");
     // All are checked before the first begins.
     std::vector<Plan> plans;
-    for (const TrainConfig& config : runs) plans.push_back(make_plan(config));
+    for (const Grid::Case& one : grid.cases) {
+      plans.push_back(in_case(one.name, [&] { return make_plan(one.config); }));
+    }
     if (config_.dry_run) {
       for (const Plan& plan : plans) fmt::print("{}\n", describe(plan));
       return done;
     }
-    std::vector<Report> reports;
-    std::vector<std::vector<Span>> timelines;
-    for (const TrainConfig& config : runs) {
-      if (!quiet()) {
-        fmt::print("# {} of {}: {}\n", reports.size() + 1, runs.size(), config.protocol);
-        std::fflush(stdout);
-      }
-      TrainConfig one = config;
-      const MemoryFile report;
-      const MemoryFile trace;
-      one.report = report.path();
-      if (!config_.html.empty()) one.trace = trace.path();
-      if (const ExitCode code = run_training(one, quiet(), log_level()); code != done) return code;
-      reports.push_back(read_report(one.report));
-      timelines.push_back(one.trace.empty()
-                              ? std::vector<Span>()
-                              : spans_from_chrome_trace(read_file(one.trace), one.trace));
-      if (stopped_by_signal()) break;
+
+    Findings findings(grid);
+    try {
+      const ExitCode code = run_cases(findings);
+      const bool all_met = publish(findings);
+      return code == done && !all_met && !stopped_by_signal() ? failed : code;
+    } catch (...) {
+      publish(findings);  // what has finished is not lost
+      throw;
     }
-    publish(reports, timelines);
-    return done;
   }
 
   std::string more_help() const override {
@@ -130,42 +148,110 @@ class Compare final : public Command {
   }
 
  private:
-  std::vector<TrainConfig> scenarios() const {
-    const std::vector<std::string> protocols = protocols_of(protocols_);
-    std::vector<TrainConfig> runs;
-    std::vector<std::string> used;
-    for (const std::string& protocol : protocols) {
-      TrainConfig config = config_;
-      config.protocol = protocol;
-      config.set = set_for(protocol, config_.set);
-      config.html.clear();
-      used.insert(used.end(), config.set.begin(), config.set.end());
-      runs.push_back(std::move(config));
+  // Until the first that fails.
+  ExitCode run_cases(Findings& findings) {
+    const std::vector<Grid::Case>& cases = findings.grid().cases;
+    timelines_.resize(cases.size());
+    for (std::size_t i = 0; i < cases.size() && !stopped_by_signal(); ++i) {
+      if (!quiet()) {
+        fmt::print("# {} of {}: {}\n", i + 1, cases.size(), cases[i].name);
+        std::fflush(stdout);
+      }
+      TrainConfig config = cases[i].config;
+      const MemoryFile report;
+      const MemoryFile trace;
+      config.report = report.path();
+      if (!config_.html.empty()) config.trace = trace.path();
+      if (const ExitCode code = run_training(config, quiet(), log_level()); code != done) {
+        return code;
+      }
+      findings.add(i, read_report(config.report));
+      if (!config.trace.empty()) {
+        timelines_[i] = spans_from_chrome_trace(read_file(config.trace), config.trace);
+      }
     }
-    for (const std::string& item : config_.set) {
-      if (std::find(used.begin(), used.end(), item) != used.end()) continue;
-      fail(fmt::format("--set {}: none of {} has this option", item, fmt::join(protocols, ", ")));
-    }
-    return runs;
+    return done;
   }
 
-  void publish(const std::vector<Report>& reports,
-               const std::vector<std::vector<Span>>& timelines) const {
-    std::vector<NamedReport> named;
-    std::vector<PageRun> pages;
-    for (std::size_t i = 0; i < reports.size(); ++i) {
-      named.push_back({reports[i].protocol, &reports[i]});
-      pages.push_back({reports[i].protocol, &reports[i], timelines[i]});
+  // False if an expectation is missed.
+  bool publish(const Findings& findings) const {
+    const std::vector<Verdict> verdicts = judge(scenario_.expectations, findings);
+    for (const TitledTable& table : tables(findings)) {
+      if (!table.title.empty()) fmt::print("\n{}\n", table.title);
+      fmt::print("{}", to_text(table.table));
     }
-    fmt::print("{}", to_text(comparison(named)));
+    if (!verdicts.empty()) fmt::print("\n{}", to_text(to_table(verdicts)));
     if (!config_.html.empty()) {
-      write_file(config_.html, html_page("slip compare " + config_.task, pages));
+      write_html(findings);
       fmt::print("{}\n", std::filesystem::absolute(config_.html).string());
     }
+    if (!page_.empty()) {
+      write_page(findings, verdicts);
+      fmt::print("{}\n", std::filesystem::absolute(page_).string());
+    }
+    std::fflush(stdout);
+    const auto missed = std::count_if(verdicts.begin(), verdicts.end(), [](const Verdict& v) {
+      return v.outcome == Verdict::Outcome::missed;
+    });
+    if (missed > 0) {
+      fmt::print(stderr, "slip compare: {} of {} expectations are missed\n", missed,
+                 verdicts.size());
+    }
+    return missed == 0;
+  }
+
+  std::string title() const {
+    return scenario_.title.empty() ? "slip compare " + config_.task : scenario_.title;
+  }
+
+  void write_html(const Findings& findings) const {
+    std::vector<PageRun> runs;
+    for (std::size_t i = 0; i < timelines_.size(); ++i) {
+      const std::optional<Report>& report = findings.reports()[i];
+      if (report) runs.push_back({findings.grid().cases[i].name, &*report, timelines_[i]});
+    }
+    write_file(config_.html, html_page(title(), runs));
+  }
+
+  void write_page(const Findings& findings, const std::vector<Verdict>& verdicts) const {
+    const std::filesystem::path page = page_;
+    const PageText text{title(), scenario_.text, command_};
+    for (const PageFile& file : result_page(page.stem(), text, findings, verdicts)) {
+      const bool is_page = file.name.ends_with(".md");
+      write_file(is_page ? page : page.parent_path() / file.name, file.content);
+    }
+  }
+
+  // What a page says that it was made by: all that has an influence on the figures.
+  std::string command_line(const Sources& sources) const {
+    std::string command;
+    const auto has_no_influence = [](const std::string& name) {
+      constexpr std::array<std::string_view, 4> names = {"html", "page", "quiet", "log-level"};
+      return std::find(names.begin(), names.end(), name) != names.end();
+    };
+    for (const Setting& setting : sources.environment) {
+      if (has_no_influence(setting.name)) continue;
+      command += fmt::format("{}={} ", setting.shown_as, quoted(setting.text));
+    }
+    command += "slip compare";
+    for (const Setting& setting : sources.command_line) {
+      if (has_no_influence(setting.name)) continue;
+      command += " " + setting.shown_as;
+      const bool flag = options_.find(setting.name)->kind() == OptionKind::flag;
+      if (!flag) command += " " + quoted(setting.text);
+      if (flag && setting.text != "true") command += "=" + setting.text;
+    }
+    return command;
   }
 
   std::vector<std::string> protocols_;
-  TrainConfig config_;
+  bool short_ = false;
+  std::string page_;
+  TrainConfig config_;  // of the command as a whole; cases have their own
+  Scenario scenario_;
+  std::vector<Setting> overrides_;  // environment and command line
+  std::string command_;
+  std::vector<std::vector<Span>> timelines_;  // by case
 };
 
 }  // namespace

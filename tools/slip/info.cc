@@ -2,10 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "slipstream/kernels/kernels.h"
+#include "slipstream/runtime/topology.h"
 #include "slipstream/tools/slip/machine.h"
 #include "slipstream/trainer/table.h"
 #include "slipstream/version.h"
@@ -13,32 +17,82 @@
 namespace slip::cli {
 namespace {
 
-std::string describe(const std::optional<Machine::Space>& space) {
+std::string describe(const std::optional<Resources::Space>& space) {
   if (!space) return "unknown";
   return fmt::format("{}, {} available", format_bytes(space->bytes),
                      format_bytes(space->available));
 }
 
-std::string machine_text(const Machine& machine) {
-  std::string text = "Machine\n";
-  const auto line = [&](const char* name, const std::string& value) {
-    text += fmt::format("  {:<15} {}\n", name, value);
-  };
-  line("cores", fmt::format("{} usable of {}", machine.cores, machine.cores_installed));
-  line("NUMA nodes", fmt::format("{}", machine.numa_nodes));
-  line("memory", describe(machine.memory));
-  line("/dev/shm", describe(machine.shared_memory));
-  line("locked memory",
-       machine.memlock ? "at most " + format_bytes(*machine.memlock) : "unlimited");
-  line("open files", fmt::format("at most {}", machine.open_files));
-  line("membarrier", machine.membarrier ? "yes" : "no: writers fence, and sleeping costs more");
+std::string describe(const Place& place) {
+  const auto number = [](int n) { return n < 0 ? "?" : fmt::format("{}", n); };
+  return fmt::format("package {}, NUMA node {}", number(place.package), number(place.numa_node));
+}
+
+std::string describe(const Nic& nic) {
+  const std::string interface = nic.interface.empty() ? "" : fmt::format(" ({})", nic.interface);
+  return fmt::format("{}{}, {}{}", nic.name, interface, describe(nic.place),
+                     nic.is_rail ? "" : ", not used");
+}
+
+std::string describe(const Gpu& gpu, const Machine& machine) {
+  std::string text = fmt::format("{}, {}", gpu.name, describe(gpu.place));
+  if (!gpu.model.empty()) text += ", " + gpu.model;
+  const std::vector<int> nearest = machine.nearest_rails(gpu.place);
+  if (nearest.empty()) return text;
+  const Nic& nic = machine.nics[static_cast<std::size_t>(nearest.front())];
+  return fmt::format("{}, nearest NIC {} ({})", text, nic.name,
+                     to_string(distance(gpu.place, nic.place)));
+}
+
+std::string lines_of(const std::vector<std::pair<std::string, std::string>>& entries) {
+  std::string text;
+  for (const auto& [name, value] : entries) text += fmt::format("  {:<15} {}\n", name, value);
   return text;
+}
+
+/// `cpus`: that this process may use; empty: all.
+std::string machine_text(const Machine& machine, const std::vector<int>& cpus) {
+  std::vector<std::pair<std::string, std::string>> lines = {
+      {"packages", fmt::format("{}", machine.packages)},
+      {"NUMA nodes", fmt::format("{}", machine.numa_nodes)},
+      {"cores",
+       fmt::format("{} usable of {}", usable_cores(machine, cpus).size(), machine.cores.size())}};
+  for (const Nic& nic : machine.nics) lines.emplace_back("NIC", describe(nic));
+  for (const Gpu& gpu : machine.gpus) lines.emplace_back("GPU", describe(gpu, machine));
+  return "Machine\n" + lines_of(lines);
+}
+
+std::string resources_text(const Resources& machine) {
+  return "Resources\n" +
+         lines_of({{"memory", describe(machine.memory)},
+                   {"/dev/shm", describe(machine.shared_memory)},
+                   {"locked memory",
+                    machine.memlock ? "at most " + format_bytes(*machine.memlock) : "unlimited"},
+                   {"open files", fmt::format("at most {}", machine.open_files)},
+                   {"membarrier",
+                    machine.membarrier ? "yes" : "no: writers fence, and sleeping costs more"}});
+}
+
+std::string workers_text(const Topology& topology) {
+  Table table{{"worker", "core", "CPUs", "package", "NUMA node", "nearest NIC", "shares with it"},
+              {}};
+  const auto number = [](int n) { return n < 0 ? "?" : fmt::format("{}", n); };
+  for (int rank = 0; rank < topology.size(); ++rank) {
+    const Core& core = topology.core(rank);
+    const Nic* nic = topology.nic(rank);
+    table.rows.push_back(
+        {number(rank), number(core.number), format_cpus(core.cpus), number(core.place.package),
+         number(core.place.numa_node), nic != nullptr ? nic->name : "none",
+         nic != nullptr ? std::string(to_string(distance(core.place, nic->place))) : ""});
+  }
+  return fmt::format("Workers, as --bind core places them\n{}", to_text(table));
 }
 
 std::string build_text() {
   return fmt::format("Build\n  {:<15} {}\n  {:<15} {}\n  {:<15} {}\n  {:<15} {}\n", "version",
                      slip::version, "compiler", SLIP_COMPILER, "kernels", kernels::target_name(),
-                     "LibTorch", SLIP_HAVE_TORCH ? "yes" : "no: slip train has the toy tasks only");
+                     "LibTorch",
+                     SLIP_HAVE_TORCH ? "yes" : "no: slip train has no models of images");
 }
 
 std::string transports_text() {
@@ -69,21 +123,39 @@ std::string paths_text(int workers) {
 class Info final : public Command {
  public:
   Info()
-      : Command("info", "shows transports, the machine, and which path each pair of workers takes",
+      : Command("info",
+                "shows the machine, transports, where workers go, and which path each pair takes",
                 "slip info --workers 4") {
-    options_.section("Options").add("workers", workers_, "local workers whose paths are shown",
-                                    Range::between(1, 65536));
+    options_.section("Options")
+        .add("workers", workers_, "local workers whose cores and paths are shown",
+             Range::between(1, 65536))
+        .add("topology", topology_, "FILE of 'lstopo --of xml', a machine to place workers on");
     add_common_options();
   }
 
   int run() override {
-    fmt::print("{}\n{}\n{}\n{}", build_text(), machine_text(this_machine()), transports_text(),
+    const bool here = topology_.empty();
+    const std::vector<int> cpus = here ? allowed_cpus() : std::vector<int>();
+    const auto machine = std::make_shared<const Machine>(here ? read_machine() : read_file());
+    const std::vector<Topology::Member> members(static_cast<std::size_t>(workers_), {0, cpus});
+    const Topology topology(members, {machine});
+    fmt::print("{}\n{}\n{}\n{}\n{}\n{}", build_text(), machine_text(*machine, cpus),
+               resources_text(this_machine()), transports_text(), workers_text(topology),
                paths_text(workers_));
     return done;
   }
 
  private:
+  Machine read_file() const {
+    try {
+      return read_machine(topology_);
+    } catch (const Error& error) {
+      throw Error(Code::invalid_argument, fmt::format("--topology: {}", error.what()));
+    }
+  }
+
   int workers_ = 2;
+  std::string topology_;
 };
 
 }  // namespace

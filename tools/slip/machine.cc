@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <linux/membarrier.h>
-#include <sched.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -10,14 +9,15 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <fstream>
 #include <string_view>
+
+#include "slipstream/runtime/machine.h"
 
 namespace slip::cli {
 namespace {
 
-std::optional<Machine::Space> memory() {
+std::optional<Resources::Space> memory() {
   std::ifstream file("/proc/meminfo");
   std::optional<std::uint64_t> total, available;
   std::string name, unit;
@@ -26,29 +26,13 @@ std::optional<Machine::Space> memory() {
     if (name == "MemAvailable:") available = kib * 1024;
   }
   if (!total || !available) return {};
-  return Machine::Space{*total, *available};
+  return Resources::Space{*total, *available};
 }
 
-std::optional<Machine::Space> file_system(const char* path) {
+std::optional<Resources::Space> file_system(const char* path) {
   struct statvfs info {};
   if (statvfs(path, &info) != 0) return {};
-  return Machine::Space{info.f_blocks * info.f_frsize, info.f_bavail * info.f_frsize};
-}
-
-int numa_nodes() {
-  int nodes = 0;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/sys/devices/system/node", error)) {
-    const std::string name = entry.path().filename();
-    nodes += name.starts_with("node") && name.find_first_not_of("0123456789", 4) == name.npos;
-  }
-  return std::max(nodes, 1);
-}
-
-int allowed_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return Resources::Space{info.f_blocks * info.f_frsize, info.f_bavail * info.f_frsize};
 }
 
 rlimit limit(__rlimit_resource which) {
@@ -59,11 +43,9 @@ rlimit limit(__rlimit_resource which) {
 
 }  // namespace
 
-Machine this_machine() {
-  Machine machine;
-  machine.cores = allowed_cores();
-  machine.cores_installed = static_cast<int>(sysconf(_SC_NPROCESSORS_CONF));
-  machine.numa_nodes = numa_nodes();
+Resources this_machine() {
+  Resources machine;
+  machine.cores = std::max(1, static_cast<int>(allowed_cpus().size()));
   machine.memory = memory();
   machine.shared_memory = file_system("/dev/shm");
   const rlimit memlock = limit(RLIMIT_MEMLOCK);

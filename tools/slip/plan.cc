@@ -8,8 +8,10 @@
 #include <filesystem>
 #include <string_view>
 
+#include "slipstream/collectives/tree.h"
 #include "slipstream/tools/slip/machine.h"
-#include "slipstream/trainer/checkpoint.h"
+#include "slipstream/trainer/evaluator.h"
+#include "slipstream/transport/shm/segment.h"
 
 namespace slip::cli {
 namespace {
@@ -19,22 +21,6 @@ namespace {
 std::vector<std::string> all_protocols() {
   const auto names = protocol_names();
   return {names.begin(), names.end()};
-}
-
-// A run may take hours, so that its results have a place to go is made sure of before.
-void check_writable(const std::string& path, const char* option) {
-  if (path.empty()) return;
-  // A link is written through, wherever it leads.
-  if (std::filesystem::is_symlink(path) && access(path.c_str(), W_OK) == 0) return;
-  std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (folder.empty()) folder = ".";
-  const bool is_folder = std::filesystem::is_directory(path);
-  if (is_folder || access(folder.c_str(), W_OK | X_OK) != 0) {
-    fail(
-        fmt::format("{} {}: cannot write there; allowed is a file in a folder that is there and "
-                    "writable",
-                    option, path));
-  }
 }
 
 // A file that an option names and that is not there is bad usage.
@@ -63,10 +49,11 @@ Iteration iterations_of(const TrainConfig& config, const Task& task) {
   return unbounded ? static_cast<Iteration>(default_iterations) : bound;
 }
 
-void check_resume(const std::string& path, Iteration iterations) {
-  if (path.empty()) return;
-  const Checkpoint start = as_value_of("--resume", [&] { return read_checkpoint(path); });
-  if (start.iteration < iterations) return;
+// Empty without --resume.
+std::shared_ptr<const Checkpoint> start_of(const std::string& path, Iteration iterations) {
+  if (path.empty()) return {};
+  Checkpoint start = as_value_of("--resume", [&] { return read_checkpoint(path); });
+  if (start.iteration < iterations) return std::make_shared<const Checkpoint>(std::move(start));
   fail(fmt::format("--resume {}: has done {} iterations; allowed are --iterations above that", path,
                    start.iteration));
 }
@@ -86,28 +73,56 @@ std::string describe_network(const TrainConfig& config) {
                      config.transport == "sim" ? "" : ", by pacing");
 }
 
+RunShape shape_of(const Plan& plan, int rank) {
+  return {.graph = *plan.graph,
+          .rank = rank,
+          .parameters = plan.parameters,
+          .dtype = plan.dtype,
+          .iterations = plan.iterations,
+          .simulated = plan.config.transport == "sim"};
+}
+
 void measure(const ProtocolConfig& protocol, Plan& plan) {
-  for (int rank = 0; rank < plan.graph.size(); ++rank) {
-    const std::uint64_t bytes = protocol.memory({plan.graph, rank, plan.parameters, plan.dtype});
+  const auto workers = static_cast<std::uint64_t>(*plan.config.workers);
+  for (int rank = 0; rank < plan.graph->size(); ++rank) {
+    std::uint64_t bytes =
+        protocol.memory(shape_of(plan, rank)) +
+        tree_mean_memory(*plan.config.workers, plan.parameters * size_of(plan.dtype));
+    if (rank == 0 && plan.config.evaluate_every > 0) {
+      bytes += Evaluator::memory(*plan.config.workers, plan.parameters, plan.dtype);
+    }
     plan.memory += bytes;
     plan.memory_largest = std::max(plan.memory_largest, bytes);
   }
   // And each worker's parameters, gradient and velocity, which nobody else sees.
   const std::uint64_t vectors = plan.config.momentum != 0 ? 3 : 2;
-  const std::uint64_t all = plan.memory + static_cast<std::uint64_t>(plan.graph.size()) * vectors *
-                                              plan.parameters * size_of(plan.dtype);
-  const auto available = this_machine().memory;
-  if (available && all > available->available) {
-    throw Error(
-        Code::out_of_memory,
-        fmt::format("the slots and vectors of {} workers take {}, of which this machine "
-                    "has {} available; take fewer workers, a smaller model or a smaller "
-                    "max_gap",
-                    plan.graph.size(), format_bytes(all), format_bytes(available->available)));
+  const std::uint64_t all = plan.memory + workers * vectors * plan.parameters * size_of(plan.dtype);
+  const std::uint64_t available = shm::available_memory();
+  if (all > available) {
+    throw Error(Code::out_of_memory,
+                fmt::format("the slots and vectors of {} workers take {}, of which this machine "
+                            "has {} available; take fewer workers, a smaller model or a smaller "
+                            "max_gap",
+                            workers, format_bytes(all), format_bytes(available)));
   }
 }
 
 }  // namespace
+
+void check_writable(const std::string& path, const char* option) {
+  if (path.empty()) return;
+  // A link is written through, wherever it leads.
+  if (std::filesystem::is_symlink(path) && access(path.c_str(), W_OK) == 0) return;
+  std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (folder.empty()) folder = ".";
+  const bool is_folder = std::filesystem::is_directory(path);
+  if (is_folder || access(folder.c_str(), W_OK | X_OK) != 0) {
+    fail(
+        fmt::format("{} {}: cannot write there; allowed is a file in a folder that is there and "
+                    "writable",
+                    option, path));
+  }
+}
 
 std::unique_ptr<ProtocolConfig> protocol_of(const TrainConfig& config) {
   const std::vector<std::string> protocols = all_protocols();
@@ -177,26 +192,32 @@ Plan make_plan(TrainConfig config) {
     check_writable(*path, option);
   }
   const auto protocol = protocol_of(config);
-  Graph graph = as_value_of("--graph", [&] { return Graph::make(config.graph, workers); });
-  const Weights weights = graph.resolve(
+  const auto graph = as_value_of(
+      "--graph", [&] { return std::make_shared<const Graph>(Graph::make(config.graph, workers)); });
+  const Weights weights = graph->resolve(
       config.weights.empty() ? std::nullopt : std::optional(parse_weights(config.weights)));
   config.weights = to_string(weights);
-  protocol->validate(graph);
   const auto task = as_value_of("--task", [&] { return task_of(config, 0); });
+  config.model = task->model();
   if (!config.lr) config.lr = task->default_learning_rate();
 
   const Iteration iterations = iterations_of(config, *task);
-  check_resume(config.resume, iterations);
+  auto start = start_of(config.resume, iterations);
   if (iterations != max_iteration) config.iterations = static_cast<std::int64_t>(iterations);
 
   Plan plan{.config = config,
             .iterations = iterations,
             .parameters = task->parameter_count(),
             .dtype = task->dtype(),
-            .graph = std::move(graph),
+            .has_data = task->iterations_per_epoch() > 0,
+            .graph = graph,
+            .start = std::move(start),
             .options = {}};
+  protocol->validate(shape_of(plan, 0));
   measure(*protocol, plan);
-  plan.options = options_for_report(describe(plan.config));
+  Options options = describe(plan.config);
+  if (!plan.has_data) options.remove({"partition", "batch"});
+  plan.options = options_for_report(options);
   for (auto& entry : protocol->options().entries()) plan.options.push_back(std::move(entry));
   return plan;
 }
@@ -215,15 +236,18 @@ std::string describe(const Plan& plan) {
     options += fmt::format(" {}={}", name, value);
   }
   line("protocol", c.protocol + options);
-  line("graph", fmt::format("{}: {} edges, {}; weights {}", c.graph, plan.graph.edge_count(),
-                            plan.graph.is_symmetric() ? "symmetric" : "directed", c.weights));
-  line("learning", fmt::format("lr={} lr-schedule={} momentum={} weight-decay={} batch={} seed={}",
-                               *c.lr, c.lr_schedule, c.momentum, c.weight_decay, c.batch, c.seed));
+  line("graph", fmt::format("{}: {} edges, {}; weights {}", c.graph, plan.graph->edge_count(),
+                            plan.graph->is_symmetric() ? "symmetric" : "directed", c.weights));
+  std::string data;
+  if (!c.model.empty()) data += fmt::format(" model={}", c.model);
+  if (plan.has_data) data += fmt::format(" partition={} batch={}", c.partition, c.batch);
+  line("learning", fmt::format("lr={} lr-schedule={} momentum={} weight-decay={} seed={}{}", *c.lr,
+                               c.lr_schedule, c.momentum, c.weight_decay, c.seed, data));
   if (const std::string network = describe_network(c); !network.empty()) line("network", network);
   std::string end;
   if (plan.iterations != max_iteration) end += fmt::format(", {} iterations", plan.iterations);
   if (c.seconds) end += fmt::format(", {} seconds", *c.seconds);
-  if (!c.target.empty()) end += ", " + c.target;
+  if (const auto target = parse_target(c.target); target && target->stop) end += ", " + c.target;
   line("ends at", end.substr(2) + (end.find(',', 1) == end.npos ? "" : ", whichever is first"));
   line("memory", fmt::format("{} in slots and buffers of a worker at most, {} in all",
                              format_bytes(plan.memory_largest), format_bytes(plan.memory)));

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <string>
 #include <utility>
 
+#include "slipstream/collectives/gather.h"
 #include "slipstream/trainer/files.h"
 #include "slipstream/trainer/html.h"
 #include "slipstream/version.h"
@@ -14,20 +16,16 @@
 namespace slip::cli {
 namespace {
 
-constexpr Duration patience = std::chrono::minutes(1);
-
-std::string report_name(int rank) { return fmt::format("slip/report/{}", rank); }
-std::string spans_name(int rank) { return fmt::format("slip/spans/{}", rank); }
-
 // This worker's part, in the form of a report about it alone.
-Report own_part(const World& world, const Trainer& trainer, bool record, Duration cpu) {
+Report own_part(const World& world, const Trainer& trainer, Duration cpu) {
   const Counters& counters = world.counters();
   Report part;
   part.workers = 1;
   part.seconds = to_seconds(trainer.elapsed());
   part.iterations = {trainer.iterations_done()};
   part.max_gap_seen = counters.max_gap_seen.get();
-  part.updates = {counters.updates_sent.get(), counters.updates_used.get(), 0};
+  part.updates = {counters.updates_sent.get(), counters.updates_used.get(),
+                  counters.updates_late.get()};
   part.bytes_sent = counters.bytes_sent.get();
   part.per_worker = {{.rank = world.rank(),
                       .iterations = trainer.iterations_done(),
@@ -37,15 +35,7 @@ Report own_part(const World& world, const Trainer& trainer, bool record, Duratio
                       .cpu_seconds = {},
                       .bytes_sent = counters.bytes_sent.get()}};
   if (!world.clock().is_virtual()) part.per_worker.front().cpu_seconds = to_seconds(cpu);
-  if (record) {
-    part.parameters.emplace();
-    for (const auto& vector : trainer.recorded_parameters()) part.parameters->push_back({vector});
-  }
   return part;
-}
-
-std::string bytes_of(std::span<const Span> spans) {
-  return {reinterpret_cast<const char*>(spans.data()), spans.size_bytes()};
 }
 
 // A peer's bytes: what is no span is left out.
@@ -67,15 +57,36 @@ void merge(const Report& part, Report& whole) {
   whole.max_gap_seen = std::max(whole.max_gap_seen, part.max_gap_seen);
   whole.updates.sent += part.updates.sent;
   whole.updates.used += part.updates.used;
+  whole.updates.late += part.updates.late;
   whole.bytes_sent += part.bytes_sent;
-  if (!part.parameters) return;
-  if (!whole.parameters) whole.parameters.emplace(part.parameters->size());
+}
+
+// How many vectors a worker has recorded, and then all their elements.
+std::vector<double> recorded(const Trainer& trainer) {
+  const auto& vectors = trainer.recorded_parameters();
+  std::vector<double> values{static_cast<double>(vectors.size())};
+  for (const auto& vector : vectors) values.insert(values.end(), vector.begin(), vector.end());
+  return values;
+}
+
+// Adds those of `rank`, the next worker, of `count` elements each.
+void append_recorded(int rank, const std::string& bytes, std::size_t count, Report& report) {
+  std::vector<double> values(bytes.size() / sizeof(double));
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(double));
+  const double claimed = values.empty() ? 0 : values.front();
+  const auto most = static_cast<double>(report.iterations[static_cast<std::size_t>(rank)]);
+  const auto vectors = static_cast<std::size_t>(std::clamp(claimed, 0.0, most));
+  if (values.size() != 1 + vectors * count) {
+    throw Error(Code::bad_data, fmt::format("the recorded parameters of rank {} are damaged", rank),
+                rank);
+  }
+  if (!report.parameters) report.parameters.emplace(vectors);
   // Workers that stop early have recorded fewer iterations; what all have is kept.
-  whole.parameters->resize(std::min(whole.parameters->size(), part.parameters->size()));
-  for (std::size_t k = 0; k < whole.parameters->size(); ++k) {
-    for (const Report::Vector& vector : (*part.parameters)[k]) {
-      (*whole.parameters)[k].push_back(vector);
-    }
+  report.parameters->resize(std::min(report.parameters->size(), vectors));
+  auto next = values.begin() + 1;
+  for (std::vector<Report::Vector>& iteration : *report.parameters) {
+    iteration.emplace_back(next, next + static_cast<std::ptrdiff_t>(count));
+    next += static_cast<std::ptrdiff_t>(count);
   }
 }
 
@@ -100,30 +111,32 @@ void add_evaluations(const Trainer& trainer, const TrainConfig& config, Report& 
 Results collect_results(const World& world, const Trainer& trainer, const Plan& plan,
                         Duration cpu) {
   const TrainConfig& config = plan.config;
-  const bool timelines = !config.trace.empty() || !config.html.empty();
-  Bootstrap& bootstrap = world.bootstrap();
   Results results;
-  results.report = own_part(world, trainer, config.record_parameters, cpu);
-  bootstrap.put(report_name(world.rank()), to_json(results.report));
-  if (timelines) {
-    bootstrap.put(spans_name(world.rank()), bytes_of(trainer.timeline().spans()));
+  Report& report = results.report;
+  const std::string part = to_json(own_part(world, trainer, cpu));
+  gather(world, "slip/report", std::as_bytes(std::span(part)),
+         [&](int rank, const std::string& json) {
+           merge(report_from_json(json, fmt::format("the report of rank {}", rank)), report);
+         });
+  if (!config.trace.empty() || !config.html.empty()) {
+    gather(world, "slip/spans", std::as_bytes(trainer.timeline().spans()),
+           [&](int, const std::string& bytes) { append_spans(bytes, results.spans); });
   }
-  if (world.rank() != 0) return results;
+  if (config.record_parameters) {
+    const std::vector<double> values = recorded(trainer);
+    gather(world, "slip/parameters", std::as_bytes(std::span(values)),
+           [&](int rank, const std::string& bytes) {
+             append_recorded(rank, bytes, plan.parameters, report);
+           });
+  }
+  if (world.rank() != 0) return {};
 
-  Report& report = results.report = {};
   report.slipstream = slip::version;
   report.protocol = config.protocol;
   report.transport = config.transport;
   report.workers = world.size();
   report.seed = config.seed;
   report.options = plan.options;
-  for (int rank = 0; rank < world.size(); ++rank) {
-    const std::string json = bootstrap.get(report_name(rank), patience);
-    merge(report_from_json(json, fmt::format("the report of rank {}", rank)), report);
-    if (timelines) append_spans(bootstrap.get(spans_name(rank), patience), results.spans);
-  }
-  // Every update has arrived by now; what was not used came too late for it.
-  report.updates.late = report.updates.sent - report.updates.used;
   add_evaluations(trainer, config, report);
   return results;
 }

@@ -17,7 +17,7 @@ struct Results {
 };
 
 /// Collective, after the loop: rank 0 collects what every worker has to report; the others return
-/// only their own part. `cpu` is the time that this worker's thread has computed. The final
+/// nothing of use. `cpu` is the time that this worker's thread has computed. The final
 /// evaluation is left to the caller. Throws Error.
 Results collect_results(const World& world, const Trainer& trainer, const Plan& plan, Duration cpu);
 

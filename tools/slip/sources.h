@@ -16,6 +16,13 @@ struct Setting {
   std::string shown_as;  // what messages call it: "--lr", "SLIP_LR", "run.toml:3: lr"
 };
 
+/// Where a command's options come from; each goes over the one before.
+struct Sources {
+  std::string file;  // TOML; empty: none
+  std::vector<Setting> environment;
+  std::vector<Setting> command_line;
+};
+
 /// Sets each in order. `set` collects key=value pairs from all sources, later ones win key by key;
 /// every other option, lists too, is replaced. Throws what Options::set throws.
 void set_all(const std::vector<Setting>& settings, Options& options);

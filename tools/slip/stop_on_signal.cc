@@ -29,7 +29,11 @@ StopOnSignal::StopOnSignal(Trainer& trainer) {
   action.sa_handler = stop;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  for (std::size_t i = 0; i < signals.size(); ++i) sigaction(signals[i], &action, &before_[i]);
+  for (std::size_t i = 0; i < signals.size(); ++i) {
+    sigaction(signals[i], nullptr, &before_[i]);
+    // What the program was started to ignore stays ignored.
+    if (before_[i].sa_handler != SIG_IGN) sigaction(signals[i], &action, nullptr);
+  }
 }
 
 StopOnSignal::~StopOnSignal() {

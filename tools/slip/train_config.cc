@@ -83,8 +83,12 @@ Options describe(TrainConfig& c) {
   Options options;
   options.section("What")
       .add("task", c.task,
-           "what is learned: digits, mnist:DIR, none, targets, quadratic:..., consensus:...")
-      .add("model", c.model, "softmax, mlp or lenet; toy tasks have none")
+           "what is learned: digits, mnist:DIR, libsvm:FILE, none, targets, quadratic:..., "
+           "consensus:...")
+      .add(
+          "model", c.model,
+          "of images softmax, mlp (the default) or lenet; of libsvm svm (the default) or logistic; "
+          "toy tasks have none")
       .add("partition", c.partition, "who has which data: iid, dirichlet=ALPHA or shards=N")
       .add("batch", c.batch, "samples of a mini-batch", Range::at_least(1))
       .add("lr", c.lr, "learning rate; by default the task's", Range::at_least(0))
@@ -106,7 +110,8 @@ Options describe(TrainConfig& c) {
            fmt::format("how many; by default the launcher's, else {}", default_workers),
            Range::between(1, 65536))
       .add("hosts", c.hosts,
-           "over how many hosts workers are spread in blocks; by default each has its own",
+           "over how many modelled hosts workers are spread in blocks; by default each has its own "
+           "in sim and with links",
            Range::at_least(1))
       .add("transport", c.transport, {"auto", "threads", "shm", "sim", "ucx", "verbs", "cuda_ipc"},
            "threads and sim run in one process, shm as local processes")
@@ -119,7 +124,9 @@ Options describe(TrainConfig& c) {
            Range::between(1, 1e14))
       .add("epochs", c.epochs, "passes over the data", Range::above(0))
       .add("seconds", c.seconds, "of the run's clock, virtual in sim", Range{0, 1e9, true})
-      .add("target", c.target, "stop at accuracy=X or loss=X of the mean model");
+      .add("target", c.target,
+           "stop at accuracy=X or loss=X of the mean model; with stop=false note the time and go "
+           "on");
   options.section("Heterogeneity")
       .add("compute", c.compute, "an iteration's compute takes at least 10ms[,jitter=0.05]")
       .add("slow", c.slow, "rank=3,x=4 or random,x=6,p=1/n (repeatable)")
@@ -134,7 +141,8 @@ Options describe(TrainConfig& c) {
       .add("report", c.report, "FILE.json for the run's figures")
       .add("trace", c.trace, "FILE.json for chrome://tracing and ui.perfetto.dev")
       .add("html", c.html, "FILE for a page with plots")
-      .add("save", c.save, "FILE for the state at the end")
+      .add("save", c.save,
+           "FILE for the state at the end: the mean model and each worker's momentum")
       .add("resume", c.resume, "FILE that --save wrote, to go on from")
       .add("record-parameters", c.record_parameters,
            "put every iteration's vectors into the report (toy tasks)")
@@ -144,16 +152,19 @@ Options describe(TrainConfig& c) {
 
 std::optional<Target> parse_target(const std::string& text) {
   if (text.empty()) return {};
-  const std::size_t equals = std::min(text.find('='), text.size());
-  Target target{text.substr(0, equals), 0};
+  const Fields fields = parse_fields(text);
+  Target target{fields[0].first, 0};
   const bool known = target.metric == "accuracy" || target.metric == "loss";
-  if (!known || equals == text.size()) {
-    fail(fmt::format("--target is '{}'; allowed are accuracy=X and loss=X", text));
+  const std::string stop = fields.size() == 2 && fields[1].first == "stop" ? fields[1].second : "";
+  if (!known || fields.size() > 2 || (fields.size() == 2 && stop != "true" && stop != "false")) {
+    fail(fmt::format(
+        "--target is '{}'; allowed are accuracy=X and loss=X, each also with stop=false", text));
   }
-  target.value = parse_number(text.substr(equals + 1), "--target " + target.metric);
+  target.value = parse_number(fields[0].second, "--target " + target.metric);
   if (target.metric == "accuracy" && (target.value < 0 || target.value > 1)) {
     fail(fmt::format("--target is '{}'; allowed are accuracies from 0 to 1", text));
   }
+  target.stop = stop != "false";
   return target;
 }
 
@@ -168,7 +179,7 @@ Heterogeneity heterogeneity_of(const TrainConfig& config) {
 sim::NetworkOptions network_of(const TrainConfig& config) {
   const int workers = workers_of(config);
   sim::NetworkOptions network;
-  network.workers_per_host = workers_per_host(config);
+  if (config.hosts) network.workers_per_host = workers_per_host(config);
   network.link = link_of(config.link, "--link");
   network.inner_link = link_of(config.inner_link, "--inner-link");
   if (!config.links.empty()) {
@@ -201,12 +212,17 @@ void validate(const TrainConfig& config) {
 }
 
 std::vector<std::pair<std::string, std::string>> options_for_report(const Options& options) {
-  auto entries = options.entries();
-  std::erase_if(entries, [](const auto& entry) {
-    const bool given = !entry.second.empty() && entry.second != "none";
-    return !given || std::find(not_in_reports.begin(), not_in_reports.end(), entry.first) !=
-                         not_in_reports.end();
-  });
+  std::vector<std::pair<std::string, std::string>> entries;
+  for (const Option& option : options.items()) {
+    std::string text = option.text();
+    // Of a text "none" is a value, of a number that there is none.
+    const bool given = !text.empty() && (text != "none" || option.kind() == OptionKind::text);
+    if (!given || std::find(not_in_reports.begin(), not_in_reports.end(), option.name) !=
+                      not_in_reports.end()) {
+      continue;
+    }
+    entries.emplace_back(option.name, std::move(text));
+  }
   return entries;
 }
 

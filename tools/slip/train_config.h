@@ -18,7 +18,7 @@ namespace slip::cli {
 struct TrainConfig {
   // What
   std::string task = "digits";
-  std::string model = "mlp";
+  std::string model;  // empty: the task's own
   std::string partition = "iid";
   int batch = 32;
   std::optional<double> lr;
@@ -34,7 +34,7 @@ struct TrainConfig {
   std::string weights;  // empty: what the graph allows
   // Where
   std::optional<int> workers;
-  std::optional<int> hosts;  // empty: each worker is one
+  std::optional<int> hosts;  // modelled; empty: see NetworkOptions::workers_per_host
   std::string transport = "auto";
   std::string rendezvous;
   std::optional<int> rank;

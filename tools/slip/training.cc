@@ -31,10 +31,6 @@ WorldOptions world_options(const TrainConfig& config) {
   return options;
 }
 
-std::optional<int> core_of(const TrainConfig& config, int local_rank) {
-  return config.bind == "core" ? std::optional(local_rank) : std::nullopt;
-}
-
 void publish(const Results& results, const TrainConfig& config, bool quiet) {
   write_results(results, config);
   if (!quiet) fmt::print("{}: {}\n", config.protocol, summary(results.report));
@@ -50,6 +46,7 @@ void run_in_process(const Plan& plan, bool quiet) {
   if (config.transport == "sim") {
     options.kind = LaunchKind::simulated;
     options.stack_bytes = 1 << 20;  // models call deeply; only touched pages cost memory
+    if (plan.has_data) options.compute_threads = this_machine().cores;
   }
   launch(
       workers,
@@ -58,7 +55,7 @@ void run_in_process(const Plan& plan, bool quiet) {
         WorkerSettings settings;
         settings.show_progress = !quiet;
         settings.stops_on_signal = rank == 0;
-        if (options.kind == LaunchKind::threads) settings.core = core_of(config, rank);
+        settings.binds = config.bind == "core" && options.kind == LaunchKind::threads;
         auto of_rank = train(world, plan, std::make_unique<LocalBoard>(iterations, rank), settings);
         if (of_rank) results = std::move(of_rank);
       },
@@ -67,10 +64,9 @@ void run_in_process(const Plan& plan, bool quiet) {
 }
 
 void work_in(World& world, const Plan& plan, bool quiet) {
-  const char* local_rank = std::getenv("SLIP_LOCAL_RANK");
   WorkerSettings settings;
   settings.show_progress = !quiet;
-  settings.core = core_of(plan.config, local_rank ? std::atoi(local_rank) : world.rank());
+  settings.binds = plan.config.bind == "core";
   auto results = train(world, plan, std::make_unique<RemoteBoard>(world), settings);
   if (results) publish(*results, plan.config, quiet);
 }

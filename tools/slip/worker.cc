@@ -1,14 +1,15 @@
 #include "slipstream/tools/slip/worker.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <time.h>
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "slipstream/collectives/tree.h"
 #include "slipstream/tools/slip/progress_view.h"
+#include "slipstream/tools/slip/saved_run.h"
 #include "slipstream/tools/slip/stop_on_signal.h"
 #include "slipstream/trainer/learning_rate.h"
 #include "slipstream/trainer/trainer.h"
@@ -27,6 +28,7 @@ TrainerOptions trainer_options(const Plan& plan, Task& evaluator) {
   const TrainConfig& config = plan.config;
   TrainerOptions options;
   options.graph = config.graph;
+  options.shared_graph = plan.graph;
   options.weights = parse_weights(config.weights);
   options.learning_rate = *config.lr;
   options.momentum = config.momentum;
@@ -42,23 +44,13 @@ TrainerOptions trainer_options(const Plan& plan, Task& evaluator) {
   options.record_parameters = config.record_parameters;
   options.timeline_spans = timeline_capacity(config);
   options.seed = config.seed;
+  options.agreed = {{"task", config.task},
+                    {"model", config.model},
+                    {"partition", config.partition},
+                    {"batch", std::to_string(config.batch)},
+                    {"lr-schedule", config.lr_schedule},
+                    {"edges of the graph", std::to_string(plan.graph->edge_count())}};
   return options;
-}
-
-void pin_to(int core) {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-  int skip = core % std::max(CPU_COUNT(&allowed), 1);
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &allowed) || skip-- > 0) continue;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    // Pinning is a wish: a worker that is not pinned is slower at worst.
-    (void)sched_setaffinity(0, sizeof one, &one);
-    return;
-  }
 }
 
 // Of all threads where the worker is a process.
@@ -68,10 +60,10 @@ Duration cpu_time(bool is_process) {
   return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
 }
 
-void start(const World& world, const TrainConfig& config, Task& task, Trainer& trainer) {
+void start(const World& world, const Plan& plan, Task& task, Trainer& trainer) {
   task.initialise(trainer.parameters());
   if (!task.own_start()) broadcast(world, "slip/start", trainer.parameters());
-  if (!config.resume.empty()) trainer.load(config.resume);
+  if (plan.start) resume(world, *plan.start, plan.config, trainer);
 }
 
 void run_loop(const World& world, Task& task, Trainer& trainer, Board& board, ProgressView* view) {
@@ -94,13 +86,13 @@ std::optional<Results> train(World& world, const Plan& plan, std::unique_ptr<Boa
                              const WorkerSettings& settings) {
   const TrainConfig& config = plan.config;
   const bool leads = world.rank() == 0;
-  if (settings.core) pin_to(*settings.core);
+  if (settings.binds) world.bind().throw_if_failed();
   const auto task = task_of(config, world.rank());
   // Evaluation runs beside the training, on a thread of its own; a task belongs to one thread.
   const auto evaluator = leads ? task_of(config, 0) : nullptr;
   Trainer trainer(world, {{nullptr, plan.parameters, plan.dtype}}, protocol_of(config),
                   trainer_options(plan, leads ? *evaluator : *task));
-  start(world, config, *task, trainer);
+  start(world, plan, *task, trainer);
 
   // Up to the end of all: whoever is told to stop while it is done already finishes that.
   std::optional<StopOnSignal> stop;
@@ -119,7 +111,7 @@ std::optional<Results> train(World& world, const Plan& plan, std::unique_ptr<Boa
 
   trainer.average();
   Results results = collect_results(world, trainer, plan, cpu);
-  if (leads && !config.save.empty()) trainer.save(config.save);
+  if (!config.save.empty()) save(world, trainer, config.save);
   world.goodbye();
   if (!leads) return std::nullopt;
   const Evaluation evaluation = evaluator->evaluate(trainer.parameters());

@@ -14,7 +14,7 @@ namespace slip::cli {
 struct WorkerSettings {
   bool show_progress = true;    // at rank 0
   bool stops_on_signal = true;  // SIGINT and SIGTERM end the run at an agreed iteration
-  std::optional<int> core;      // of those this process may use; empty: not pinned
+  bool binds = false;           // to a core of its own
 };
 
 /// One worker's part in the run, from its first iteration to the goodbye. Returns the results at

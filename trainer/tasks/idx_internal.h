@@ -17,8 +17,8 @@ struct IdxArray {
 
 /// Reads a plain, gzip or xz file, told apart by its first bytes, that must hold `dimensions`
 /// sizes. Memory grows with what the file really holds, never with what its header claims.
-/// Throws Error: io (cannot be opened) or bad_data (wrong magic, truncated, too long, damaged), one
-/// line that names the file.
+/// Throws Error: not_found, io (cannot be opened) or bad_data (wrong magic, truncated, too long,
+/// damaged), one line that names the file.
 IdxArray read_idx(const std::filesystem::path& file, std::uint8_t dimensions);
 
 /// The four standard files of MNIST or Fashion-MNIST in `folder`, each plain, `.gz` or `.xz`;

@@ -12,8 +12,8 @@
 #include "slipstream/trainer/tasks/image_task_internal.h"
 #include "slipstream/trainer/tasks/mini_batches_internal.h"
 #include "slipstream/trainer/tasks/model_internal.h"
-#include "slipstream/trainer/tasks/partition_internal.h"
 #include "slipstream/trainer/tasks/process_cache_internal.h"
+#include "slipstream/trainer/tasks/settings_internal.h"
 
 namespace slip {
 namespace {
@@ -46,13 +46,13 @@ struct Problem {
 };
 
 ProcessCache<Problem> problems;
-ProcessCache<Shares> partitions;
 
 class ImageTask : public Task {
  public:
-  ImageTask(std::unique_ptr<Model> model, std::shared_ptr<const Problem> problem,
-            MiniBatches batches, std::uint64_t seed)
-      : model_(std::move(model)),
+  ImageTask(std::string_view model_name, std::unique_ptr<Model> model,
+            std::shared_ptr<const Problem> problem, MiniBatches batches, std::uint64_t seed)
+      : model_name_(model_name),
+        model_(std::move(model)),
         problem_(std::move(problem)),
         batches_(std::move(batches)),
         seed_(seed) {}
@@ -85,6 +85,7 @@ class ImageTask : public Task {
   }
 
   double iterations_per_epoch() const override { return batches_.iterations_per_epoch(); }
+  std::string_view model() const override { return model_name_; }
   double default_learning_rate() const override { return model_->default_learning_rate(); }
 
  private:
@@ -106,6 +107,7 @@ class ImageTask : public Task {
 
   ImageBatch batch() const { return {pixels_, labels_}; }
 
+  std::string_view model_name_;
   std::unique_ptr<Model> model_;
   std::shared_ptr<const Problem> problem_;
   MiniBatches batches_;
@@ -121,23 +123,16 @@ std::unique_ptr<Task> make_image_task(const TaskOptions& options) {
   const bool digits = options.task == "digits";
   if (!digits && !options.task.starts_with(mnist)) return nullptr;
 
-  std::unique_ptr<Model> model = make_model(options.model);
+  const std::string_view model_name = choose_model(options, image_models, "mlp");
+  std::unique_ptr<Model> model = make_model(model_name);
   // One set of digits for all seeds, as with files: a seed changes the run and not the data.
   const auto problem = problems.get(options.task, [&] {
     ImageData images = digits ? make_digits() : read_mnist(options.task.substr(mnist.size()));
     const Scaling scaling = scaling_of(images.train);
     return Problem{std::move(images), scaling};
   });
-  const auto shares = partitions.get(
-      fmt::format("{} {} {} {} {}", options.partition, options.workers, options.batch, options.seed,
-                  options.task),
-      [&] {
-        return partition(problem->images.train.labels, options.partition, options.workers,
-                         static_cast<std::size_t>(options.batch), options.seed);
-      });
-  return std::make_unique<ImageTask>(std::move(model), problem,
-                                     MiniBatches((*shares)[static_cast<std::size_t>(options.rank)],
-                                                 options.batch, options.seed, options.rank),
+  return std::make_unique<ImageTask>(model_name, std::move(model), problem,
+                                     make_mini_batches(options, problem->images.train.labels),
                                      options.seed);
 }
 

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "slipstream/trainer/task.h"
+#include "slipstream/trainer/tasks/task.h"
 
 namespace slip {
 

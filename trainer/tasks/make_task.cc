@@ -3,9 +3,10 @@
 #include <string_view>
 
 #include "slipstream/base/error.h"
-#include "slipstream/trainer/task.h"
 #include "slipstream/trainer/tasks/image_task_internal.h"
+#include "slipstream/trainer/tasks/linear_task_internal.h"
 #include "slipstream/trainer/tasks/mini_batches_internal.h"
+#include "slipstream/trainer/tasks/task.h"
 #include "slipstream/trainer/tasks/toy_tasks_internal.h"
 
 namespace slip {
@@ -21,15 +22,23 @@ std::unique_ptr<Task> make_task(const TaskOptions& options) {
                                                     options.batch, largest_batch));
   }
   if (auto task = make_image_task(options)) return task;
+  if (auto task = make_linear_task(options)) return task;
 
   const std::string_view text = options.task;
   const std::size_t colon = text.find(':');
   const std::string_view settings = colon == text.npos ? "" : text.substr(colon + 1);
-  if (auto task = make_toy_task(text.substr(0, colon), settings, options)) return task;
-  throw Error(Code::invalid_argument,
-              fmt::format("--task: '{}' is unknown; allowed are digits, mnist:DIR, none, targets, "
-                          "quadratic:KEY=VALUE,..., consensus:dim=D",
-                          text));
+  if (auto task = make_toy_task(text.substr(0, colon), settings, options)) {
+    if (options.model.empty()) return task;
+    throw Error(Code::invalid_argument,
+                fmt::format("--model: '{}' with --task {}, which has no models; leave it out",
+                            options.model, text));
+  }
+  throw Error(
+      Code::invalid_argument,
+      fmt::format(
+          "--task: '{}' is unknown; allowed are digits, mnist:DIR, libsvm:FILE, none, targets, "
+          "quadratic:KEY=VALUE,..., consensus:dim=D",
+          text));
 }
 
 }  // namespace slip

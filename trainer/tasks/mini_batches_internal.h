@@ -2,10 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "slipstream/base/word.h"
+#include "slipstream/trainer/tasks/task.h"
 
 namespace slip {
 
@@ -15,8 +17,10 @@ namespace slip {
 /// smaller than a batch works. Belongs to one thread.
 class MiniBatches {
  public:
+  using Share = std::vector<std::uint32_t>;
+
   /// `share` is not empty; `batch` is 1 .. largest_batch.
-  MiniBatches(std::vector<std::uint32_t> share, int batch, std::uint64_t seed, int rank);
+  MiniBatches(std::shared_ptr<const Share> share, int batch, std::uint64_t seed, int rank);
 
   /// Valid until the next call.
   std::span<const std::uint32_t> at(Iteration iteration);
@@ -26,7 +30,7 @@ class MiniBatches {
  private:
   void enter(std::uint64_t epoch);
 
-  std::vector<std::uint32_t> share_;
+  std::shared_ptr<const Share> share_;
   std::uint64_t seed_;
   std::uint64_t rank_;
   std::uint64_t epoch_ = 0;
@@ -35,5 +39,9 @@ class MiniBatches {
 };
 
 constexpr int largest_batch = 1 << 16;  // times the largest iteration it still fits 64 bits
+
+/// Those of `options.rank`, where samples with these `labels` are dealt as `options.partition`
+/// says; dealt once per process. Throws as partition().
+MiniBatches make_mini_batches(const TaskOptions& options, std::span<const std::uint8_t> labels);
 
 }  // namespace slip

@@ -7,6 +7,7 @@
 
 #include "slipstream/base/error.h"
 #include "slipstream/trainer/tasks/idx_internal.h"
+#include "slipstream/trainer/tasks/unpacked_file_internal.h"
 
 namespace slip {
 namespace {
@@ -29,20 +30,17 @@ ImageSet read_set(const fs::path& folder, const std::string& name) {
   const fs::path label_file = find(folder, name + "-labels-idx1-ubyte");
   IdxArray images = read_idx(image_file, 3);
   IdxArray labels = read_idx(label_file, 1);
-  const auto refuse = [](const fs::path& file, const std::string& why) {
-    throw Error(Code::bad_data, fmt::format("{}: {}", file.string(), why));
-  };
   if (images.sizes[1] != image_side || images.sizes[2] != image_side) {
-    refuse(image_file, fmt::format("its images are {}x{}; the models take {}x{}", images.sizes[1],
-                                   images.sizes[2], image_side, image_side));
+    refuse_file(image_file, fmt::format("its images are {}x{}; the models take {}x{}",
+                                        images.sizes[1], images.sizes[2], image_side, image_side));
   }
   if (images.sizes[0] != labels.sizes[0] || labels.sizes[0] == 0) {
-    refuse(label_file,
-           fmt::format("it holds {} labels for {} images", labels.sizes[0], images.sizes[0]));
+    refuse_file(label_file,
+                fmt::format("it holds {} labels for {} images", labels.sizes[0], images.sizes[0]));
   }
   const auto largest = std::ranges::max(labels.bytes);
   if (largest >= image_classes) {
-    refuse(label_file, fmt::format("it holds the label {}; allowed are 0 to 9", largest));
+    refuse_file(label_file, fmt::format("it holds the label {}; allowed are 0 to 9", largest));
   }
   return {std::move(images.bytes), std::move(labels.bytes)};
 }

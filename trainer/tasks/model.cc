@@ -1,8 +1,6 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
 #include <string>
 
 #include "slipstream/base/error.h"
@@ -10,8 +8,6 @@
 
 namespace slip {
 namespace {
-
-constexpr std::array<std::string_view, 3> names{"softmax", "mlp", "lenet"};
 
 /// The module with LibTorch in it, loaded when first asked for and never unloaded.
 struct Module {
@@ -22,10 +18,21 @@ struct Module {
 const Module& module() {
   static const Module loaded = [] {
     Module m;
-    if (void* library = dlopen("libslip_models.so", RTLD_NOW | RTLD_LOCAL)) {
+    void* library = dlopen("libslip_models.so", RTLD_NOW | RTLD_LOCAL);
+    if (library != nullptr) {
       m.make = reinterpret_cast<MakeTorchModel*>(dlsym(library, make_torch_model_symbol));
     }
-    if (m.make == nullptr) m.error = dlerror();
+    if (m.make == nullptr) {
+      m.error = dlerror();
+      return m;
+    }
+    // Several workers of a process compute at once, for which a serial OpenBLAS is no good: it
+    // returns wrong products now and then.
+    using Parallel = int();
+    const auto parallel = reinterpret_cast<Parallel*>(dlsym(library, "openblas_get_parallel"));
+    if (parallel != nullptr && parallel() == 0) {
+      m = {nullptr, "its OpenBLAS is not thread-safe; install libopenblas0-pthread"};
+    }
     return m;
   }();
   return loaded;
@@ -34,16 +41,12 @@ const Module& module() {
 }  // namespace
 
 std::unique_ptr<Model> make_model(std::string_view name) {
-  if (std::ranges::find(names, name) == names.end()) {
-    throw Error(Code::invalid_argument, fmt::format("--model: '{}' is unknown; allowed are {}",
-                                                    name, fmt::join(names, ", ")));
-  }
   if (!have_models()) {
     throw Error(
         Code::not_supported,
-        fmt::format("models need LibTorch, which this build lacks ({}); install the package "
-                    "libtorch-dev and build again, or take a toy task (none, targets, "
-                    "quadratic, consensus)",
+        fmt::format("models of images need LibTorch, which this build lacks ({}); install the "
+                    "package libtorch-dev and build again, or take a task without images "
+                    "(libsvm:FILE, none, targets, quadratic, consensus)",
                     module().error));
   }
   return std::unique_ptr<Model>(module().make(name));

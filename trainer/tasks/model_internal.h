@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -42,16 +43,18 @@ class Model {
   virtual double default_learning_rate() const = 0;
 };
 
-/// softmax (784-10), mlp (784-128-10, ReLU) or lenet (LeNet-5: two 5x5 convolutions with 6 and 16
+/// softmax (784-10), mlp (784-128-10, ReLU), lenet (LeNet-5: two 5x5 convolutions with 6 and 16
 /// maps, each ReLU and 2x2 max-pooling, then 400-120-84-10).
-/// Throws Error: invalid_argument for an unknown name, not_supported where built without LibTorch.
+inline constexpr std::array<std::string_view, 3> image_models{"softmax", "mlp", "lenet"};
+
+/// `name` is one of them. Throws Error(not_supported) where built without LibTorch.
 std::unique_ptr<Model> make_model(std::string_view name);
 
 /// Whether models can be made: the module libslip_models.so, which alone is linked to LibTorch, was
 /// built and loads. The first call loads it (half a second).
 bool have_models();
 
-/// What the module exports: a new model of one of the names above.
+/// What the module exports: a new model of one of image_models.
 using MakeTorchModel = Model*(std::string_view name);
 constexpr const char* make_torch_model_symbol = "slip_make_torch_model";
 

@@ -38,4 +38,14 @@ void parse_settings(std::string_view owner, std::string_view text, std::span<Set
   }
 }
 
+std::string_view choose_model(const TaskOptions& options, std::span<const std::string_view> models,
+                              std::string_view otherwise) {
+  if (options.model.empty()) return otherwise;
+  const auto model = std::ranges::find(models, options.model);
+  if (model != models.end()) return *model;
+  throw Error(Code::invalid_argument,
+              fmt::format("--model: '{}' is unknown; allowed with --task {} are {}", options.model,
+                          options.task, fmt::join(models, ", ")));
+}
+
 }  // namespace slip

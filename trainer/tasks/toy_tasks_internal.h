@@ -4,7 +4,7 @@
 #include <memory>
 #include <string_view>
 
-#include "slipstream/trainer/task.h"
+#include "slipstream/trainer/tasks/task.h"
 
 namespace slip {
 

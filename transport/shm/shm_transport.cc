@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -11,6 +12,7 @@
 #include <string>
 #include <utility>
 
+#include "slipstream/base/copy.h"
 #include "slipstream/transport/shm/segment.h"
 
 namespace slip {
@@ -54,7 +56,12 @@ std::shared_ptr<const Wakeup> wakeup_of(int peer, const RegionKey& key) {
   const std::string path = fmt::format("/proc/{}/fd/{}", key.control.pid, key.progress_fd);
   // Read-write, so that a write never meets a pipe without a reader (SIGPIPE).
   const int fd = open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
-  if (fd < 0) throw_errno(fmt::format("cannot reach the progress thread of rank {}", peer));
+  if (fd < 0) {
+    throw Error(errno == ENOENT ? Code::peer_lost : Code::io,
+                fmt::format("cannot reach the progress thread of rank {} (process {}): {}", peer,
+                            key.control.pid, std::strerror(errno)),
+                peer);
+  }
   std::shared_ptr<const Wakeup> wakeup(
       new Wakeup{{control, reinterpret_cast<Doorbell*>(control.get())}, fd}, [](const Wakeup* w) {
         close(w->progress_fd);
@@ -119,7 +126,7 @@ Status ShmTransport::put(const RemoteRegion& to, std::size_t offset, const void*
                          std::size_t bytes) {
   if (!to.contains(offset, bytes)) [[unlikely]]
     return out_of_bounds(to, offset, bytes);
-  if (bytes > 0) std::memcpy(to.memory.get() + offset, from, bytes);  // else `from` may be null
+  copy_bytes(to.memory.get() + offset, from, bytes);
   return {};
 }
 
@@ -129,8 +136,7 @@ Status ShmTransport::put_signal(const RemoteRegion& to, std::size_t offset, cons
     return out_of_bounds(to, offset, bytes);
   if (!to.contains(word_offset, sizeof word) || word_offset % sizeof word != 0) [[unlikely]]
     return out_of_bounds(to, word_offset, sizeof word);
-  // A library copy that stores non-temporally ends with its own sfence.
-  if (bytes > 0) std::memcpy(to.memory.get() + offset, from, bytes);
+  copy_bytes(to.memory.get() + offset, from, bytes);
   to.signal_mapped(word_offset, word);
   return {};
 }

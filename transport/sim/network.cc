@@ -75,16 +75,16 @@ Time Network::arrival(Time now, int from, int to, std::size_t bytes) {
   const Duration latency = from_seconds(to_seconds(link.latency) * slowness);
   if (source == target) {
     Time& until = inner_until_[static_cast<std::size_t>(from)];
-    until = std::max(now, until) + occupied;
-    return until + latency;
+    until = add(std::max(now, until), occupied);
+    return add(until, latency);
   }
   // The first byte reaches the receiver's NIC one latency after it left; the message is there when
   // both NICs have been through with all of it.
   Time& sending = sending_until_[static_cast<std::size_t>(source)];
   const Time start = std::max(now, sending);
-  sending = start + occupied;
+  sending = add(start, occupied);
   Time& receiving = receiving_until_[static_cast<std::size_t>(target)];
-  receiving = std::max(start + latency, receiving) + occupied;
+  receiving = add(std::max(add(start, latency), receiving), occupied);
   return receiving;
 }
 

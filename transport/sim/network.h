@@ -27,7 +27,9 @@ struct HostLink {
 };
 
 struct NetworkOptions {
-  int workers_per_host = 1;                  // in blocks of consecutive ranks
+  /// In blocks of consecutive ranks. 0: in virtual time, and with links, each on its own; else the
+  /// hosts are not modelled.
+  int workers_per_host = 0;
   Link link;                                 // between hosts
   Link inner_link;                           // inside a host
   std::vector<HostLink> links;               // of pairs that have one of their own, each once

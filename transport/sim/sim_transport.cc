@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <string>
 #include <utility>
@@ -19,8 +21,12 @@ void store_word(std::byte* at, Word word) {
 
 }  // namespace
 
-Fabric::Fabric(EventQueue& events, Network network, std::function<void(int, Bell)> delivered)
-    : events_(events), network_(std::move(network)), delivered_(std::move(delivered)) {}
+Fabric::Fabric(EventQueue& events, int workers, Network network,
+               std::function<void(int, Bell)> delivered)
+    : events_(events),
+      network_(std::move(network)),
+      delivered_(std::move(delivered)),
+      cut_off_(static_cast<std::size_t>(workers)) {}
 
 Fabric::~Fabric() = default;
 
@@ -44,7 +50,7 @@ void Fabric::deliver(Message* message) {
     std::memcpy(memory + message->offset, message->payload.data(), message->payload.size());
   }
   if (message->signals) store_word(memory + message->word_offset, message->word);
-  Flight& under_way = flight(message->from, message->to);
+  Flight& under_way = *message->flight;
   --under_way.count;
   if (message->signals) delivered_(message->to, message->bell);
   if (under_way.awaited && under_way.count == 0) {
@@ -57,12 +63,14 @@ void Fabric::deliver(Message* message) {
 }
 
 Region SimTransport::allocate(std::size_t bytes, Bell bell) {
-  constexpr std::align_val_t alignment{64};
-  const std::size_t size = std::max<std::size_t>((bytes + 63) / 64 * 64, 64);
-  std::shared_ptr<std::byte> memory(
-      static_cast<std::byte*>(::operator new(size, alignment)),
-      [](std::byte* p) { ::operator delete (p, std::align_val_t{64}); });
-  std::memset(memory.get(), 0, size);
+  // Zeroed by calloc, so that pages of large regions take memory only once they are touched.
+  constexpr std::size_t line = 64;
+  std::size_t space = std::max(bytes, line) + line;
+  const std::shared_ptr<void> block(std::calloc(space, 1), std::free);
+  if (!block) throw std::bad_alloc();
+  void* aligned = block.get();
+  std::align(line, std::max(bytes, line), aligned, space);
+  std::shared_ptr<std::byte> memory(block, static_cast<std::byte*>(aligned));
   const std::uint64_t id = ++fabric_.last_id_;
   fabric_.regions_[id] = {rank_, bell, bytes, memory};
   return {std::move(memory), bytes, std::to_string(id)};
@@ -99,7 +107,11 @@ Status SimTransport::post(const RemoteRegion& to, std::size_t offset, const void
     return out_of_bounds(to, word_offset, sizeof word);
   }
   ++fabric_.messages_;
-  if (fabric_.network_.instant()) {
+  if (fabric_.cut_off_[static_cast<std::size_t>(rank_)] ||
+      fabric_.cut_off_[static_cast<std::size_t>(to.peer)]) {
+    return {};
+  }
+  if (instant_) {
     if (bytes > 0) std::memcpy(to.memory.get() + offset, from, bytes);
     if (signals) {
       store_word(to.memory.get() + word_offset, word);
@@ -118,7 +130,8 @@ Status SimTransport::post(const RemoteRegion& to, std::size_t offset, const void
   message->word = word;
   const auto* source = static_cast<const std::byte*>(from);
   if (bytes > 0) message->payload.assign(source, source + bytes);
-  ++fabric_.flight(rank_, to.peer).count;
+  message->flight = &fabric_.flight(rank_, to.peer);
+  ++message->flight->count;
   const std::size_t on_wire = bytes + (signals ? sizeof word : 0);
   fabric_.events_.schedule(
       fabric_.network_.arrival(fabric_.events_.now(), rank_, to.peer, on_wire),
@@ -130,7 +143,7 @@ Status SimTransport::post(const RemoteRegion& to, std::size_t offset, const void
 }
 
 bool SimTransport::drained(int peer) {
-  if (fabric_.network_.instant()) return true;
+  if (instant_) return true;
   Fabric::Flight& under_way = fabric_.flight(rank_, peer);
   under_way.awaited = under_way.count > 0;
   return under_way.count == 0;

@@ -18,10 +18,15 @@ namespace slip::sim {
 class Fabric {
  public:
   /// `delivered(rank, bell)` is called after a word has landed at that worker.
-  Fabric(EventQueue& events, Network network, std::function<void(int, Bell)> delivered);
+  Fabric(EventQueue& events, int workers, Network network,
+         std::function<void(int, Bell)> delivered);
   ~Fabric();
   Fabric(const Fabric&) = delete;
   Fabric& operator=(const Fabric&) = delete;
+
+  /// From now on nothing that this worker puts takes effect, nor what others put to it; what is
+  /// under way arrives.
+  void cut_off(int rank) { cut_off_.at(static_cast<std::size_t>(rank)) = true; }
 
   /// Messages handed over so far.
   std::uint64_t messages() const { return messages_; }
@@ -29,6 +34,11 @@ class Fabric {
  private:
   friend class SimTransport;
 
+  /// Messages under way from one worker to another.
+  struct Flight {
+    std::uint64_t count = 0;
+    bool awaited = false;  // the sender waits for the count to reach 0
+  };
   struct Memory {
     int rank;
     Bell bell;
@@ -38,6 +48,7 @@ class Fabric {
   /// A message on its way. Pooled: a steady run allocates nothing but payloads' growth.
   struct Message {
     std::shared_ptr<std::byte> memory;
+    Flight* flight;
     int from;
     int to;
     Bell bell;
@@ -46,12 +57,6 @@ class Fabric {
     std::size_t word_offset;
     Word word;
     std::vector<std::byte> payload;
-  };
-
-  /// Messages under way from one worker to another.
-  struct Flight {
-    std::uint64_t count = 0;
-    bool awaited = false;  // the sender waits for the count to reach 0
   };
 
   Flight& flight(int from, int to);
@@ -63,17 +68,24 @@ class Fabric {
   std::function<void(int, Bell)> delivered_;
   std::uint64_t messages_ = 0;
   std::uint64_t last_id_ = 0;
+  std::vector<bool> cut_off_;  // by rank
   std::unordered_map<std::uint64_t, Memory> regions_;
   std::unordered_map<std::uint64_t, Flight> flights_;
   std::vector<std::unique_ptr<Message>> pool_;
   std::vector<Message*> free_;
 };
 
+/// Whether puts travel the modelled links, or take effect at once.
+enum class Delivery { modelled, instant };
+
 /// One simulated worker's view of the fabric. A put is copied when it is posted and takes effect
 /// when the network says so (at once where no link is modelled).
 class SimTransport final : public Transport {
  public:
-  SimTransport(Fabric& fabric, int rank) : fabric_(fabric), rank_(rank) {}
+  SimTransport(Fabric& fabric, int rank, Delivery delivery = Delivery::modelled)
+      : fabric_(fabric),
+        rank_(rank),
+        instant_(delivery == Delivery::instant || fabric.network_.instant()) {}
 
   std::string_view name() const override { return "sim"; }
   Region allocate(std::size_t bytes, Bell bell) override;
@@ -90,7 +102,8 @@ class SimTransport final : public Transport {
               bool signals, std::size_t word_offset, Word word);
 
   Fabric& fabric_;
-  int rank_;
+  const int rank_;
+  const bool instant_;
 };
 
 }  // namespace slip::sim

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "slipstream/base/word.h"
 #include "slipstream/kernels/vector.h"
@@ -32,6 +33,9 @@ class Task {
   /// On the held-out data (or exactly, for the toy tasks).
   virtual Evaluation evaluate(ConstVectorView parameters) = 0;
 
+  /// `--model` as resolved; empty: the task has no models.
+  virtual std::string_view model() const { return {}; }
+
   /// Iterations of this worker in one pass over its share of the data (0: there is no data).
   virtual double iterations_per_epoch() const { return 0; }
 
@@ -41,9 +45,12 @@ class Task {
 
 /// What selects and shapes a task; field names are the options' names.
 struct TaskOptions {
-  std::string task =
-      "digits";               // digits | mnist:DIR | none | targets | quadratic:... | consensus:...
-  std::string model = "mlp";  // softmax | mlp | lenet; toy tasks have none
+  // digits | mnist:DIR | libsvm:FILE | libsvm:train=FILE,test=FILE, and the toy tasks: none |
+  // targets | quadratic:... | consensus:...
+  std::string task = "digits";
+  // Of images softmax | mlp | lenet, of libsvm svm | logistic; empty: the task's own choice. Toy
+  // tasks have none.
+  std::string model;
   std::string partition = "iid";  // iid | dirichlet=ALPHA | shards=N
   int batch = 32;
   std::uint64_t seed = 1;

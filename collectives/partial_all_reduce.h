@@ -1,0 +1,107 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string_view>
+
+#include "slipstream/base/error.h"
+#include "slipstream/base/function_ref.h"
+#include "slipstream/collectives/group.h"
+#include "slipstream/kernels/vector.h"
+#include "slipstream/runtime/world.h"
+
+namespace slip {
+
+struct PartialAllReduceOptions {
+  /// False: a failed operation leaves the vector as it was. True: it may leave anything there (who
+  /// averages gradients has no use for them then), needs half the memory, never moves `buffer()`,
+  /// and is up to twice as fast.
+  bool in_place = false;
+  /// How it waits for peers, if not as World::wait_until does until World::deadline: for callers
+  /// who have something to answer meanwhile. It returns ok only once the condition holds.
+  std::function<Status(FunctionRef<bool()> condition, std::string_view what)> wait = {};
+};
+
+/// The mean of a vector over any group of workers, at each of them (P-Reduce: Ripples/Prague,
+/// ASPLOS'20, section 4). No communicators: a group needs no set-up, and one that was never seen
+/// before costs what a repeated one costs. A peer is connected to when it is first met.
+///
+/// The mean is kernels::weighted_average over the members in order of rank, each with weight
+/// 1 / size (its error bound holds here), so the result is the same bit for bit at every member and
+/// on every transport, whichever way the bytes go:
+///   - small vectors in one shot: everybody writes its own into a lane at every peer, and averages
+///     what has come;
+///   - others in two: member i averages the i-th shard of all (reduce-scatter) and writes the mean
+///     to everybody (all-gather), chunk by chunk, so that transfer and arithmetic overlap. Where
+///     load and store reach a peer's memory, the shard is read straight out of it; else it comes
+///     through the peer's lane.
+///
+/// Nothing is overwritten before its readers are done. Every word says its group's sequence, which
+/// only rises, and an operation is complete at a member when it has read every contribution to its
+/// shard and received every mean. Hence:
+///   - A mean goes to a member after its contribution to this group has come, that is, after its
+///     operation before is complete: nobody reads or writes any more where it goes.
+///   - One shot: a sender's lane has two halves, which their common operations use in turn. To
+///     write number k of these, it has finished k - 1, so the receiver had come to k - 1, and had
+///     read all of k - 2.
+///   - Two shots through lanes: the lanes are cut anew for every group, one for each sender.
+///     Nobody writes before the receiver has said `ready` for this very group, which it does when
+///     its operation before is complete and nothing is under way to it. It need not say so if that
+///     operation was with the same peer and has the sequence before: nothing can lie between.
+///   - What is staged because a peer cannot reach it (the caller's own memory) takes a place that
+///     is used again `window` chunks later; that chunk's mean has then come, so it was read.
+///
+/// A failure (a lost peer, an abort, a deadline) is told to the members: their waits end, and none
+/// of them succeeds with a vector that the caller of a failed member may change already. Who fails
+/// has its vector as it was (but for `in_place`), for means come beside it: into a second buffer
+/// that takes over when all have come, or, where they go straight into the caller's memory, with a
+/// copy kept until then. Who was done before has the mean. After a failure every further call
+/// returns the same: what is under way to this object is not known any more.
+///
+/// One thread. It must not outlive its world.
+class PartialAllReduce {
+ public:
+  /// By every worker that will be in a group, at any time, with the same name, count, type and
+  /// options. Waits for nobody. Throws Error.
+  PartialAllReduce(const World& world, std::string_view name, std::size_t count, Dtype dtype,
+                   PartialAllReduceOptions options = {});
+  ~PartialAllReduce();
+  PartialAllReduce(PartialAllReduce&&) noexcept;
+  PartialAllReduce& operator=(PartialAllReduce&&) noexcept;
+
+  /// Bytes of registered memory that it takes at each of `workers`, at most: two vectors (one if
+  /// `in_place`), and one more where load and store do not reach all peers.
+  static std::size_t memory(int workers, std::size_t count, Dtype dtype,
+                            PartialAllReduceOptions options = {});
+
+  /// This worker's registered vector: at the start of a cache line, zero at first. Unless
+  /// `in_place`, it is somewhere else after every `mean()`: two buffers take turns. Peers touch it
+  /// only while this worker is in `mean`.
+  VectorView buffer() const;
+
+  /// Optional: says early, as soon as the next group is known and while this worker still computes,
+  /// that it will be in it: connects to its members, and spares them the wait for `ready`. The next
+  /// operation must be of this group.
+  Status announce(const Group& group);
+
+  /// Replaces `buffer()` by the mean of the members' vectors; this worker is one of them. Every
+  /// member calls it for every group that it is in, in order of sequence. Codes: timeout (peer() is
+  /// who was missing), peer_lost, group_broken (a member gave up), or why the world was aborted;
+  /// invalid_argument for what is no group or not the next, after which it goes on working.
+  Status mean(const Group& group);
+
+  /// The same in the caller's own memory, of the same count and type: slower by a copy in and a
+  /// copy out, which overlap with the rest, and nothing of use is left in `buffer()`. It makes no
+  /// difference to the peers. If `in_place`, the vector may also be `buffer()`.
+  Status mean(const Group& group, VectorView vector);
+
+  /// True once an operation had to wait for a peer.
+  bool has_waited() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace slip

@@ -1,0 +1,116 @@
+#include <fmt/format.h>
+
+#include <atomic>
+
+#include "slipstream/collectives/windows_internal.h"
+
+namespace slip::partial_all_reduce {
+namespace {
+
+// Of a word that says why a worker gave up: `code:16 | culprit + 1:32`.
+constexpr int culprit_bits = 32;
+
+}  // namespace
+
+Windows::Windows(const World& world, std::string_view name, std::size_t bytes, Wait wait)
+    : world_(world),
+      name_(name),
+      copies_at_post_(world.transport().copies_at_post()),
+      wait_(std::move(wait)),
+      lines_(round_up(bytes, line)),
+      region_(world.allocate(name, lines_ + lines_bytes())),
+      peers_(static_cast<std::size_t>(world.size())) {}
+
+RemoteRegion Windows::attach(int peer, const std::string& name, std::size_t bytes) const {
+  RemoteRegion region = world_.attach(peer, name);
+  if (region.bytes == bytes) return region;
+  throw Error(Code::peer_mismatch,
+              fmt::format("'{}': rank {} has {} bytes and rank {} has {}; do both have the same "
+                          "count, type and options?",
+                          name, peer, region.bytes, world_.rank(), bytes),
+              peer);
+}
+
+Status Windows::meet(int rank, Peer** met) {
+  std::unique_ptr<Peer>& peer = peers_[static_cast<std::size_t>(rank)];
+  if (!peer) {
+    try {
+      auto first = std::make_unique<Peer>();
+      first->rank = rank;
+      first->region = attach(rank, name_, region_.bytes());
+      first->own_line = lines_ + slot(world_.rank(), rank) * line;
+      first->line = lines_ + slot(rank, world_.rank()) * line;
+      peer = std::move(first);
+    } catch (const Error& error) {
+      return error.status();
+    }
+  }
+  *met = peer.get();
+  return {};
+}
+
+Status Windows::open_lanes(std::size_t bytes) {
+  if (lanes_.data() != nullptr) return {};
+  try {
+    lanes_ = world_.allocate(name_ + "/lanes", lines_bytes() + bytes);
+    return {};
+  } catch (const Error& error) {
+    return error.status();
+  }
+}
+
+Status Windows::find_lanes(Peer& peer) {
+  if (peer.lanes.peer >= 0) return {};
+  try {
+    peer.lanes = attach(peer.rank, name_ + "/lanes", lanes_.bytes());
+    return {};
+  } catch (const Error& error) {
+    return error.status();
+  }
+}
+
+Status Windows::wait_for(const Peer& peer, FunctionRef<bool()> arrived) {
+  has_waited_ = true;
+  const auto over = [&] { return arrived() || word(peer, Sign::gave_up) != 0; };
+  constexpr std::string_view what = "an all-reduce";
+  const Status status =
+      wait_ ? wait_(over, what) : world_.wait_until(over, world_.deadline(), what);
+  if (status) return arrived() ? Status() : gave_up(peer);
+  if (status.code() != Code::timeout) return status;
+  return {Code::timeout,
+          fmt::format("{} '{}': nothing has come from rank {}", status.message(), name_, peer.rank),
+          peer.rank};
+}
+
+void Windows::give_up(const Status& why) {
+  const Iteration reason = static_cast<Iteration>(why.code()) << culprit_bits |
+                           static_cast<std::uint32_t>(why.peer() + 1);
+  for (const auto& peer : peers_) {
+    // Whom it does not reach has been lost, and is told otherwise.
+    if (peer) (void)signal(*peer, Sign::gave_up, reason);
+  }
+  // No later store of the caller overtakes this one nor the signals before it; whoever saw any of
+  // them therefore sees the signal too, once it has acquired what it waits for.
+  told_.exchange(true, std::memory_order_acq_rel);
+}
+
+Status Windows::explain(const Peer& peer, Word word) const {
+  const auto code = static_cast<Code>(iteration_of(word) >> culprit_bits);
+  const int culprit = static_cast<int>(static_cast<std::uint32_t>(word)) - 1;
+  const std::string because =
+      culprit < 0 ? std::string(to_string(code)) : fmt::format("{} {}", to_string(code), culprit);
+  return {
+      code == Code::peer_lost ? Code::peer_lost : Code::group_broken,
+      fmt::format("rank {}: '{}': rank {} gave up: {}", world_.rank(), name_, peer.rank, because),
+      culprit < 0 ? peer.rank : culprit};
+}
+
+Status Windows::out_of_order(const Peer& peer, Word word, std::uint64_t sequence) const {
+  return {Code::group_broken,
+          fmt::format("rank {}: '{}': rank {} is in group {} while this one is in group {}; does "
+                      "every worker take its groups in order of sequence?",
+                      world_.rank(), name_, peer.rank, sequence_of(word), sequence),
+          peer.rank};
+}
+
+}  // namespace slip::partial_all_reduce

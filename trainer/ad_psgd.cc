@@ -1,0 +1,239 @@
+#include "slipstream/trainer/ad_psgd.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "slipstream/base/random.h"
+#include "slipstream/kernels/kernels.h"
+
+namespace slip {
+namespace {
+
+constexpr std::size_t line = 64;
+constexpr std::size_t round_up(std::size_t n) { return (n + line - 1) / line * line; }
+
+/// Those who may ask only ask, and the others only answer, so nobody waits in a circle.
+bool asks(AdPsgd::Mode mode, int rank) { return mode == AdPsgd::Mode::pull || rank % 2 == 1; }
+bool answers(AdPsgd::Mode mode, int rank) { return mode == AdPsgd::Mode::pull || rank % 2 == 0; }
+
+/// In order of rank. Information reaches everybody in O(log workers) exchanges.
+std::vector<int> neighbours(AdPsgd::Mode mode, int rank, int workers) {
+  std::set<int> found;
+  for (int distance = 1, step = 2; distance < workers; distance = 1 + step, step *= 2) {
+    for (const int peer : {(rank + distance) % workers, (rank - distance + workers) % workers}) {
+      const bool meet =
+          (asks(mode, rank) && answers(mode, peer)) || (answers(mode, rank) && asks(mode, peer));
+      if (peer != rank && meet) found.insert(peer);
+    }
+  }
+  return {found.begin(), found.end()};
+}
+
+// What a worker gets from a peer: a line with a word, then a vector.
+std::size_t lane_bytes(std::size_t vector_bytes) { return line + round_up(vector_bytes); }
+
+// In the answer's word beside the question's number: the neighbour is done and averages no more.
+constexpr Iteration numbered(Iteration k, bool refused) { return 2 * (k + 1) + (refused ? 1 : 0); }
+
+class AdPsgdProtocol final : public Protocol {
+ public:
+  AdPsgdProtocol(const Run& run, const AdPsgd& options)
+      : run_(run),
+        options_(options),
+        lane_bytes_(lane_bytes(run.x.bytes())),
+        neighbours_(neighbours(options.mode, run.world.rank(), run.world.size())),
+        questions_(run.world.allocate(run.name + "/questions",
+                                      std::max<std::size_t>(1, neighbours_.size()) * lane_bytes_,
+                                      Bell::progress)),
+        answer_(run.world.allocate(run.name + "/answer", lane_bytes_)),
+        answered_(neighbours_.size()) {
+    for (const int peer : neighbours_) {
+      const std::vector<int> theirs = neighbours(options.mode, peer, run.world.size());
+      const auto place = std::lower_bound(theirs.begin(), theirs.end(), run.world.rank());
+      at_peer_.push_back(static_cast<std::size_t>(place - theirs.begin()) * lane_bytes_);
+      peer_questions_.push_back(run.world.attach(peer, run.name + "/questions"));
+      peer_answer_.push_back(run.world.attach(peer, run.name + "/answer"));
+    }
+  }
+
+  Status enter(Iteration k) override {
+    if (!serving_ && answers(options_.mode, run_.world.rank())) open();
+    return options_.order == AdPsgd::Order::parallel ? ask(k) : Status();
+  }
+
+  Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
+    *next = k + 1;
+    run_.world.counters().bytes_sent.add(sent_.exchange(0, std::memory_order_relaxed));
+    if (!asks(options_.mode, run_.world.rank())) {
+      apply_to_model(gradient);
+      return {};
+    }
+    Status status;
+    if (options_.order == AdPsgd::Order::parallel) {
+      status = average(k, gradient);
+    } else {
+      run_.timed(SpanKind::apply, [&] { gradient.apply(); });
+      status = ask(k);
+      if (status) status = average(k, {run_.x, {}, {}, {}});
+    }
+    if (status && serving_) publish();
+    return status;
+  }
+
+  Status finish() override {
+    if (asks(options_.mode, run_.world.rank())) return {};
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    kernels::copy(run_.x, model());
+    return {};
+  }
+
+ private:
+  // ---- As the one who asks.
+
+  Status ask(Iteration k) {
+    if (neighbours_.empty() || !asks(options_.mode, run_.world.rank())) return {};
+    Random draw(key({run_.seed, static_cast<std::uint64_t>(run_.world.rank()), k}));
+    const std::size_t peer = draw.below(neighbours_.size());
+    // Who pulls has nothing to give.
+    const std::size_t bytes = options_.mode == AdPsgd::Mode::bipartite ? run_.x.bytes() : 0;
+    run_.world.counters().bytes_sent.add(bytes);
+    run_.world.counters().updates_sent.add(1);
+    Status status;
+    run_.timed(SpanKind::send, [&] {
+      status = run_.world.transport().put_signal(
+          peer_questions_[peer], at_peer_[peer] + line, run_.x.data, bytes, at_peer_[peer],
+          make_word(run_.world.incarnation(), numbered(k, false)));
+    });
+    return status;
+  }
+
+  Status average(Iteration k, const GradientStep& gradient) {
+    if (neighbours_.empty()) {
+      run_.timed(SpanKind::apply, [&] { gradient.apply(); });
+      return {};
+    }
+    Iteration number = 0;
+    const auto answered = [&] {
+      number = iteration_of(answer_.word(0));
+      return number / 2 == k + 1;
+    };
+    if (Status s = run_.wait(answered, "its neighbour's model"); !s) return s;
+    const ConstVectorView inputs[] = {run_.x, {answer_.data() + line, run_.x.count, run_.x.dtype}};
+    // The bipartite neighbour has taken the mean already: both have the same, bit for bit.
+    const double own = options_.mode == AdPsgd::Mode::bipartite ? 0 : 0.5;
+    const double weights[] = {own, 1 - own};
+    run_.timed(SpanKind::apply, [&] {
+      if (number == numbered(k, true)) return gradient.apply();
+      gradient.average(inputs, weights, 0, run_.x.count);
+      gradient.finish();
+    });
+    run_.world.counters().updates_used.add(1);
+    return {};
+  }
+
+  // ---- As the one who answers: its model is beside x, which the user computes with.
+
+  VectorView model() { return {model_.data(), run_.x.count, run_.x.dtype}; }
+
+  /// The start is known now; who was faster may have asked already.
+  void open() {
+    model_.resize(run_.x.bytes());
+    kernels::copy(model(), run_.x);
+    serving_ = run_.world.progress().serve(run_.world.transport(), [this] { return answer_all(); });
+  }
+
+  void publish() {
+    const std::lock_guard lock(mutex_);
+    kernels::copy(model(), run_.x);
+  }
+
+  void apply_to_model(const GradientStep& gradient) {
+    run_.timed(SpanKind::apply, [&] {
+      const std::lock_guard lock(mutex_);
+      const ConstVectorView own = model();
+      const double one = 1;
+      gradient.average({&own, 1}, {&one, 1}, 0, run_.x.count);
+      gradient.finish();
+      kernels::copy(model(), run_.x);
+    });
+  }
+
+  /// On the progress thread.
+  bool answer_all() {
+    bool any = false;
+    for (std::size_t i = 0; i < neighbours_.size(); ++i) {
+      const Iteration number = iteration_of(questions_.word(i * lane_bytes_));
+      if (number == answered_[i]) continue;
+      answered_[i] = number;
+      any = true;
+      if (Status s = answer(i, number); !s) run_.world.abort(s);
+    }
+    return any;
+  }
+
+  /// The answer goes out of the question's lane, which nobody writes until it has come.
+  Status answer(std::size_t i, Iteration number) {
+    const VectorView lane{questions_.data() + i * lane_bytes_ + line, run_.x.count, run_.x.dtype};
+    bool refused = false;
+    {
+      const std::lock_guard lock(mutex_);
+      refused = closed_;
+      if (options_.mode == AdPsgd::Mode::pull) {
+        kernels::copy(lane, model());
+      } else if (!refused) {
+        const ConstVectorView inputs[] = {lane, model()};
+        const double halves[] = {0.5, 0.5};
+        kernels::weighted_average(lane, inputs, halves);
+        kernels::copy(model(), lane);
+      }
+    }
+    const std::size_t bytes = refused ? 0 : lane.bytes();
+    sent_.fetch_add(bytes, std::memory_order_relaxed);
+    return run_.world.transport().put_signal(
+        peer_answer_[i], line, lane.data, bytes, 0,
+        make_word(run_.world.incarnation(), number | (refused ? 1 : 0)));
+  }
+
+  const Run& run_;
+  const AdPsgd options_;
+  const std::size_t lane_bytes_;
+  const std::vector<int> neighbours_;
+  Region questions_;                          // here, by neighbour
+  Region answer_;                             // here
+  std::vector<std::size_t> at_peer_;          // of this worker's lane in a neighbour's questions
+  std::vector<RemoteRegion> peer_questions_;  // by neighbour
+  std::vector<RemoteRegion> peer_answer_;
+  std::vector<Iteration> answered_;  // the progress thread's
+  std::mutex mutex_;                 // guards model_ and closed_
+  std::vector<std::byte> model_;
+  bool closed_ = false;
+  std::atomic<std::uint64_t> sent_{0};  // by the progress thread, not counted yet; relaxed
+  std::unique_ptr<Progress::Handle> serving_;
+};
+
+}  // namespace
+
+Options AdPsgd::describe() {
+  return Options()
+      .add("mode", mode, {"bipartite", "pull"},
+           "both take the mean, which is preserved (the paper's); or one pulls and takes it alone")
+      .add("order", order, {"parallel", "serial"},
+           "exchange while computing, or after the gradient");
+}
+
+std::size_t AdPsgd::memory(const RunShape& shape) const {
+  const std::size_t lanes = neighbours(mode, shape.rank, shape.graph.size()).size() + 1;
+  return lanes * lane_bytes(shape.parameters * size_of(shape.dtype));
+}
+
+std::unique_ptr<Protocol> AdPsgd::make(const Run& run) const {
+  return std::make_unique<AdPsgdProtocol>(run, *this);
+}
+
+}  // namespace slip
