@@ -94,6 +94,16 @@ std::uint64_t Graph::find_fingerprint() const {
   return of(parts);
 }
 
+Neighbourhood Graph::neighbourhood(int rank) const {
+  const auto place = [rank](std::span<const int> list) {
+    return static_cast<int>(std::lower_bound(list.begin(), list.end(), rank) - list.begin());
+  };
+  Neighbourhood n;
+  for (const int peer : neighbours_in(rank)) n.in.push_back({peer, place(neighbours_out(peer))});
+  for (const int peer : neighbours_out(rank)) n.out.push_back({peer, place(neighbours_in(peer))});
+  return n;
+}
+
 std::vector<int> Graph::search(int from, const Adjacency& next) const {
   std::vector<int> distance(size(), -1);
   std::vector<int> queue{from};

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "slipstream/runtime/neighbourhood.h"
+
 namespace slip {
 
 /// How much each update counts: `uniform` 1 / (|N_in| + 1), `metropolis` 1 / (1 + max(deg_i,
@@ -64,6 +66,9 @@ class Graph {
   /// Sorted by rank.
   std::span<const int> neighbours_in(int rank) const { return in_.of(rank); }
   std::span<const int> neighbours_out(int rank) const { return out_.of(rank); }
+
+  /// The worker's side of every edge, each with its place in the peer's list.
+  Neighbourhood neighbourhood(int rank) const;
 
   /// Every edge has its reverse.
   bool is_symmetric() const { return symmetric_; }

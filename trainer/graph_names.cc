@@ -90,6 +90,12 @@ void reversed_binary_tree(Builder& b, int n) {
   for (int w = 1; w < n; ++w) b.both(n - 1 - w / 2, n - 1 - w);
 }
 
+// Everybody has at most three neighbours: the root three children and the others two, layer by
+// layer.
+void three_tree(Builder& b, int n) {
+  for (int w = 1; w < n; ++w) b.both(w < 4 ? 0 : (w - 2) / 2, w);
+}
+
 void double_binary_trees(Builder& b, int n) {
   binary_tree(b, n);
   reversed_binary_tree(b, n);
@@ -110,6 +116,7 @@ constexpr std::array named_graphs{
     Named{"exponential", exponential},
     Named{"binary-tree", binary_tree},
     Named{"reversed-binary-tree", reversed_binary_tree},
+    Named{"3-tree", three_tree},
     Named{"double-binary-trees", double_binary_trees},
 };
 

@@ -37,6 +37,8 @@ class Heterogeneity {
   /// `--slow` that hits. Zero without `--compute`.
   Duration compute_time(int rank, Iteration iteration) const;
 
+  /// `--drop` was given.
+  bool drops_any() const { return drop_ > 0; }
   /// Whether `receiver` loses this message of `sender`; `message` tells apart what one sender sends
   /// to one receiver in one iteration (DivShare's fragments).
   bool drops(int receiver, int sender, Iteration iteration, std::uint64_t message = 0) const;

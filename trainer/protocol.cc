@@ -8,6 +8,7 @@
 #include "slipstream/trainer/hop.h"
 #include "slipstream/trainer/parameter_server.h"
 #include "slipstream/trainer/prague.h"
+#include "slipstream/trainer/relay_sgd.h"
 
 namespace slip {
 namespace {
@@ -27,6 +28,7 @@ constexpr std::pair<std::string_view, Maker> registry[] = {
     {AdPsgd::name, make<AdPsgd>},
     {Hop::name, make<Hop>},
     {Prague::name, make<Prague>},
+    {RelaySgd::name, make<RelaySgd>},
 };
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include "slipstream/runtime/world.h"
 #include "slipstream/trainer/gradient_step.h"
 #include "slipstream/trainer/graph.h"
+#include "slipstream/trainer/heterogeneity.h"
 #include "slipstream/trainer/trace.h"
 
 namespace slip {
@@ -28,7 +29,9 @@ struct Run {
   std::uint64_t seed;  // of the run; the same at all workers
   AgreedStop& stop;
   Timeline& timeline;
-  Neighbourhood neighbourhood;
+  const Graph& graph;
+  Neighbourhood neighbourhood;  // this worker's in it
+  const Heterogeneity& heterogeneity;
   MixingRow weights;
   VectorView x;       // parameters(); the address never changes
   Iteration entered;  // the iteration that this worker is in
@@ -67,6 +70,7 @@ struct RunShape {
   Dtype dtype = Dtype::float32;
   Iteration iterations = max_iteration;  // max_iteration: nothing bounds them
   bool simulated = false;                // in virtual time
+  bool lossy = false;                    // messages are dropped where they are received
 };
 
 /// A protocol's options, whatever protocol it is: what the command line, the C++ fields and the
@@ -83,13 +87,15 @@ class ProtocolConfig {
   /// Bytes of shared memory at one worker: what --dry-run prints.
   virtual std::size_t memory(const RunShape& shape) const = 0;
   virtual std::unique_ptr<Protocol> make(const Run& run) const = 0;
+  /// It goes on without messages that were lost, as `--drop` makes them.
+  virtual bool tolerates_loss() const { return false; }
   /// Nothing holds the workers within a few iterations of each other. So each ends where it is when
   /// the end is asked for, and an evaluation takes all models at one time, not at one iteration.
   virtual bool free_running() const { return false; }
 };
 
 /// `P` is the struct that users fill in: `name`, `summary`, describe(), validate(), memory(),
-/// make(), and free_running() where it may be true.
+/// make(), and tolerates_loss() or free_running() where it may be true.
 template <class P>
 class ProtocolConfigOf final : public ProtocolConfig {
  public:
@@ -97,9 +103,19 @@ class ProtocolConfigOf final : public ProtocolConfig {
   std::string_view name() const override { return P::name; }
   std::string_view summary() const override { return P::summary; }
   Options options() override { return options_.describe(); }
-  void validate(const RunShape& shape) const override { options_.validate(shape); }
+  void validate(const RunShape& shape) const override {
+    if (shape.lossy && !tolerates_loss()) {
+      throw Error(Code::invalid_argument,
+                  std::string(name()) + ": --drop needs a protocol that tolerates loss");
+    }
+    options_.validate(shape);
+  }
   std::size_t memory(const RunShape& shape) const override { return options_.memory(shape); }
   std::unique_ptr<Protocol> make(const Run& run) const override { return options_.make(run); }
+  bool tolerates_loss() const override {
+    if constexpr (requires { options_.tolerates_loss(); }) return options_.tolerates_loss();
+    return false;
+  }
   bool free_running() const override {
     if constexpr (requires { options_.free_running(); }) return options_.free_running();
     return false;

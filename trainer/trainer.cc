@@ -47,21 +47,6 @@ Vector vector_of(const std::vector<Parameter>& parts) {
   return Vector(count, parts.empty() ? Dtype::float32 : parts.front().dtype);
 }
 
-/// This worker's side of every edge, each with its place in the peer's list.
-Neighbourhood neighbourhood_of(const Graph& graph, int rank) {
-  const auto place = [](std::span<const int> list, int rank) {
-    return static_cast<int>(std::lower_bound(list.begin(), list.end(), rank) - list.begin());
-  };
-  Neighbourhood n;
-  for (const int peer : graph.neighbours_in(rank)) {
-    n.in.push_back({peer, place(graph.neighbours_out(peer), rank)});
-  }
-  for (const int peer : graph.neighbours_out(rank)) {
-    n.out.push_back({peer, place(graph.neighbours_in(peer), rank)});
-  }
-  return n;
-}
-
 using Entries = std::vector<std::pair<std::string, std::string>>;
 
 /// Options that must match are compared with rank 0's; a difference is named with both values.
@@ -146,7 +131,9 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
           options.seed,
           stop,
           timeline,
-          neighbourhood_of(*graph, w.rank()),
+          *graph,
+          graph->neighbourhood(w.rank()),
+          options.heterogeneity,
           graph->mixing_row(w.rank(), graph->resolve(options.weights)),
           parameters.view(),
           0},
@@ -176,7 +163,8 @@ Iteration Trainer::Impl::agree(ProtocolConfig& config) const {
                    .parameters = x.count,
                    .dtype = x.dtype,
                    .iterations = options.iterations,
-                   .simulated = world.clock().is_virtual()});
+                   .simulated = world.clock().is_virtual(),
+                   .lossy = options.heterogeneity.drops_any()});
 
   Entries entries = {{"protocol", std::string(config.name())}, {"graph", options.graph}};
   const auto append = [&](const Entries& more) {

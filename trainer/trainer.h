@@ -26,6 +26,7 @@
 #include "slipstream/trainer/parameter_server.h"
 #include "slipstream/trainer/prague.h"
 #include "slipstream/trainer/protocol.h"
+#include "slipstream/trainer/relay_sgd.h"
 #include "slipstream/trainer/trace.h"
 
 namespace slip {

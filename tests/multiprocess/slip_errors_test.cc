@@ -78,6 +78,8 @@ INSTANTIATE_TEST_SUITE_P(
          {"backup and staleness"}},
         {{"train", "--task", "targets", "--compute", "10parsec"}, {"'10parsec'", "such as 10ms"}},
         {{"train", "--task", "targets", "--slow", "rank=1,x=4"}, {"--slow needs --compute"}},
+        {{"train", "--task", "targets", "--protocol", "hop", "--drop", "p=0.1"},
+         {"hop", "tolerates loss"}},
         {{"train", "--transport", "ucx"}, {"'ucx'", "not built in", "shm"}},
         {{"train", "--transport", "foo"}, {"'foo'", "shm"}},
         {{"train", "--task", "mnist:nowhere"}, {"nowhere", "four IDX files"}},

@@ -238,7 +238,7 @@ TEST(TrainOptions, ValidateRefusesCombinationsAndFormsWithTheOptionsName) {
               HasSubstr("--links /nowhere/links"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.transport = "sim", c.seconds = 1; }),
               HasSubstr("--compute"));
-  EXPECT_THAT(refusal([](TrainConfig& c) { c.drop = "p=0.1"; }), HasSubstr("tolerates loss"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.drop = "p=2"; }), HasSubstr("--drop"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.rank = 1; }), HasSubstr("--rendezvous"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.slow_link = {"rank=99,x=2"}; }),
               HasSubstr("--slow-link"));

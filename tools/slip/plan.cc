@@ -79,7 +79,8 @@ RunShape shape_of(const Plan& plan, int rank) {
           .parameters = plan.parameters,
           .dtype = plan.dtype,
           .iterations = plan.iterations,
-          .simulated = plan.config.transport == "sim"};
+          .simulated = plan.config.transport == "sim",
+          .lossy = heterogeneity_of(plan.config).drops_any()};
 }
 
 void measure(const ProtocolConfig& protocol, Plan& plan) {

@@ -195,10 +195,6 @@ sim::NetworkOptions network_of(const TrainConfig& config) {
 void validate(const TrainConfig& config) {
   check_transport(config.transport);
   heterogeneity_of(config);
-  if (!config.drop.empty()) {
-    fail(fmt::format("--drop needs a protocol that tolerates loss, which {} does not",
-                     config.protocol));
-  }
   check_hosts(config);
   check_links(config);
   check_time_passes(config);
