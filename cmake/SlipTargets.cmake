@@ -35,21 +35,26 @@ function(slip_add_library)
     LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib)
 endfunction()
 
-# slip_test(NAME tier [SINGLE_THREADED] SOURCES ... [LINK ...]): a GoogleTest program; its tests get
-# the label `tier`, which is unit, multiprocess or simulation. What has one thread has nothing for
-# ThreadSanitizer to find, and is not built for it.
+# slip_test(NAME tier [SINGLE_THREADED | VIRTUAL filter] SOURCES ... [LINK ...]): a GoogleTest
+# program; its tests get the label `tier`, which is unit, multiprocess or simulation. What has one
+# thread, as the tests in virtual time that `filter` names, has nothing for ThreadSanitizer to find,
+# and is left out there.
 function(slip_test name tier)
-  cmake_parse_arguments(ARG "SINGLE_THREADED" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "SINGLE_THREADED" "VIRTUAL" "SOURCES;LINK" ${ARGN})
   if(ARG_SINGLE_THREADED AND SLIP_SANITIZE STREQUAL "thread")
     return()
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_compile_options(${name} PRIVATE ${SLIP_COMPILE_OPTIONS})
   target_link_libraries(${name} PRIVATE slipstream GTest::gmock GTest::gtest_main ${ARG_LINK})
+  set(filter *)
+  if(ARG_VIRTUAL AND SLIP_SANITIZE STREQUAL "thread")
+    set(filter -${ARG_VIRTUAL})
+  endif()
   set(processors 1)
   if(tier STREQUAL multiprocess)
     set(processors 2)  # processes that wait for each other run beside nothing else
   endif()
-  gtest_discover_tests(${name} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60
+  gtest_discover_tests(${name} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60 TEST_FILTER "${filter}"
     PROPERTIES LABELS ${tier} TIMEOUT 300 PROCESSORS ${processors})
 endfunction()
