@@ -13,7 +13,7 @@ namespace slip {
 
 /// One figure of a report.
 struct Metric {
-  std::string_view name;                       // of the report's field: "target.reached_at_seconds"
+  std::string_view name;                       // as the report's field: "target.reached_at_seconds"
   std::string_view title;                      // "Time to target [s]"
   std::string_view heading;                    // the same in short, above a column
   std::string_view format;                     // of its values, as fmt takes it

@@ -1,5 +1,6 @@
 #include "slipstream/trainer/report.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -53,6 +54,16 @@ std::optional<double> Report::seconds_per_iteration() const {
   const double reached = std::accumulate(iterations.begin(), iterations.end(), 0.0);
   if (reached <= 0) return std::nullopt;
   return seconds * static_cast<double>(iterations.size()) / reached;
+}
+
+std::optional<double> Report::median_seconds_per_iteration() const {
+  std::vector<Iteration> reached = iterations;
+  std::sort(reached.begin(), reached.end());
+  if (reached.empty()) return std::nullopt;
+  const std::size_t half = reached.size() / 2;
+  const Iteration twice = reached[half] + reached[reached.size() - 1 - half];
+  if (twice == 0) return std::nullopt;
+  return seconds * 2 / static_cast<double>(twice);
 }
 
 std::string to_json(const Report& report) {

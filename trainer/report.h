@@ -79,6 +79,8 @@ struct Report {
 
   /// Seconds over the mean of the workers' iterations reached; empty before the first.
   std::optional<double> seconds_per_iteration() const;
+  /// Over their median: what most workers see, whatever a few slow ones do.
+  std::optional<double> median_seconds_per_iteration() const;
 };
 
 /// Stable order of fields, numbers that read back to the same bits; what is absent, infinite or not

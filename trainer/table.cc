@@ -78,13 +78,14 @@ std::vector<std::optional<double>> speed_ups(std::span<const NamedReports> runs)
   return result;
 }
 
-Table comparison(std::span<const NamedReports> runs) {
+Table comparison(std::span<const NamedReports> runs, bool medians) {
   const bool accuracies = any(runs, [](const Report& r) { return r.final.accuracy.has_value(); });
   const Metric& quality = metric(accuracies ? "final.accuracy" : "final.loss");
   Table table{{"run"}, {}};
   const std::vector<std::optional<double>> ups = speed_ups(runs);
-  const std::array<const Metric*, 2> times = {&metric("target.reached_at_seconds"),
-                                              &metric("seconds_per_iteration")};
+  std::vector<const Metric*> times = {&metric("target.reached_at_seconds"),
+                                      &metric("seconds_per_iteration")};
+  if (medians) times.push_back(&metric("median_seconds_per_iteration"));
   const std::array<const Metric*, 3> others = {&metric("max_gap_seen"), &metric("updates.late"),
                                                &quality};
   for (const Metric* m : times) table.header.emplace_back(m->heading);

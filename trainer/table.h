@@ -31,7 +31,8 @@ std::vector<std::optional<double>> speed_ups(std::span<const NamedReports> runs)
 
 /// What `slip compare` prints, a row per run: time to target, seconds per iteration, speed-up, the
 /// largest gap, late updates, final accuracy (loss where nobody has an accuracy); means over the
-/// seeds. '-' where there is no such number or the target was missed.
-Table comparison(std::span<const NamedReports> runs);
+/// seeds. '-' where there is no such number or the target was missed. With `medians` the seconds
+/// per iteration of the median worker stand beside those of all.
+Table comparison(std::span<const NamedReports> runs, bool medians = false);
 
 }  // namespace slip

@@ -16,7 +16,7 @@ const RemoteRegion& below(const RemoteRegion& region) {
 
 Time PacedNetwork::arrival(int from, int to, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
-  return network_.arrival(steady_now(), from, to, bytes);
+  return network_.arrives(network_.reaches(steady_now(), from, to, bytes), from, to, bytes);
 }
 
 PacedTransport::PacedTransport(std::unique_ptr<Transport> inner,

@@ -27,7 +27,8 @@ class PacedNetwork {
  public:
   PacedNetwork(int workers, sim::NetworkOptions options) : network_(workers, std::move(options)) {}
 
-  /// When a message handed over now arrives, by steady_clock.
+  /// When a message handed over now arrives, by steady_clock. A receiver's NIC takes messages in
+  /// the order in which they are handed over, which is simpler than the simulator's.
   Time arrival(int from, int to, std::size_t bytes);
 
  private:

@@ -86,6 +86,20 @@ TEST(Report, WhatIsAbsentIsNull) {
   EXPECT_FALSE(json.contains("parameters"));
 }
 
+TEST(Report, TheMedianWorkerTakesNoNoticeOfASlowOne) {
+  Report report;
+  report.seconds = 30;
+  report.iterations = {30, 3, 30};
+  EXPECT_EQ(report.median_seconds_per_iteration(), 1.0);
+  EXPECT_GT(report.seconds_per_iteration(), 1.4);
+  report.iterations = {30, 10, 5, 3};
+  EXPECT_EQ(report.median_seconds_per_iteration(), 4.0);
+  report.iterations = {0, 0, 5};
+  EXPECT_EQ(report.median_seconds_per_iteration(), std::nullopt);
+  report.iterations.clear();
+  EXPECT_EQ(report.median_seconds_per_iteration(), std::nullopt);
+}
+
 TEST(Report, ReadsBackToTheSameBytes) {
   const std::string text = to_json(example());
   const Report back = report_from_json(text, "a.json");

@@ -338,6 +338,19 @@ TEST_F(Judged, OfOnePlaceOneTableIsShownWithTheBaselineFirst) {
   EXPECT_EQ(shown[0].table.rows[1][3], "0.52x");
 }
 
+TEST_F(Judged, TheMedianWorkerIsShownWhereSomethingIsExpectedOfIt) {
+  const char* expect =
+      "[[expect]]\nmetric = 'median_seconds_per_iteration'\nrun = 'fast'\nat_most = 2\n";
+  const Scenario scenario = read(std::string(head) + expect);
+  const Grid whole = make_grid(scenario, {}, {});
+  const std::vector<TitledTable> shown = tables(found(whole));
+  ASSERT_THAT(shown, SizeIs(7));
+  EXPECT_EQ(shown[2].title, "Seconds per iteration of the median worker");
+  EXPECT_EQ(shown[3].title, "Speed-up over slow, per iteration of the median worker");
+  const Grid ring = make_grid(scenario, {}, {{"graph", "ring", "--graph"}});
+  EXPECT_EQ(tables(found(ring, 4))[0].table.header[3], "of the median");
+}
+
 TEST_F(Judged, ThePageHasTablesPlotsAndVerdictsAndNothingElse) {
   const Scenario scenario =
       read(std::string("title = 'On graphs'\ntext = '''\nProse.\n'''\n") + head +

@@ -125,26 +125,36 @@ bool Findings::has(const Metric& metric) const {
 }
 
 bool Findings::learns() const {
-  return std::any_of(grid_.cases.begin(), grid_.cases.end(),
-                     [](const Grid::Case& one) { return one.config.task != "none"; });
+  return std::any_of(grid_.cases.begin(), grid_.cases.end(), [](const Grid::Case& one) {
+    return one.config.task != "none" && one.config.evaluate_every > 0;
+  });
 }
 
 std::vector<TitledTable> tables(const Findings& findings) {
-  if (findings.grid().places.size() == 1) return {{"", comparison(baseline_first(findings))}};
+  const Grid& grid = findings.grid();
+  const auto is_expected = [&](const Metric& metric) {
+    return std::find(grid.expected.begin(), grid.expected.end(), &metric) != grid.expected.end();
+  };
+  const Metric& per_iteration = *find_metric("seconds_per_iteration");
+  const Metric& of_median = *find_metric("median_seconds_per_iteration");
+  const Metric& to_target = *find_metric("target.reached_at_seconds");
+  if (grid.places.size() == 1) {
+    return {{"", comparison(baseline_first(findings), is_expected(of_median))}};
+  }
 
   std::vector<TitledTable> tables;
-  const std::string over =
-      fmt::format("Speed-up over {}", findings.grid().runs[findings.grid().baseline]);
-  const Metric& per_iteration = *find_metric("seconds_per_iteration");
-  if (findings.has(per_iteration)) {
-    tables.push_back({std::string(per_iteration.title), figures(findings, per_iteration)});
-    tables.push_back({over + ", per iteration", speed_ups(findings, per_iteration)});
+  const auto add = [&](const Metric& time, const std::string& title, std::string_view speed_up) {
+    if (!findings.has(time)) return;
+    tables.push_back({title, figures(findings, time)});
+    const std::string& baseline = grid.runs[grid.baseline];
+    tables.push_back(
+        {fmt::format("Speed-up over {}, {}", baseline, speed_up), speed_ups(findings, time)});
+  };
+  add(per_iteration, std::string(per_iteration.title), "per iteration");
+  if (is_expected(of_median)) {
+    add(of_median, std::string(of_median.title), "per iteration of the median worker");
   }
-  const Metric& to_target = *find_metric("target.reached_at_seconds");
-  if (findings.has(to_target)) {
-    tables.push_back({time_to_target(findings), figures(findings, to_target)});
-    tables.push_back({over + ", to target", speed_ups(findings, to_target)});
-  }
+  add(to_target, time_to_target(findings), "to target");
   if (!findings.learns()) return tables;
   const Metric& accuracy = *find_metric("final.accuracy");
   const Metric& quality = findings.has(accuracy) ? accuracy : *find_metric("final.loss");

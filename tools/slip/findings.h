@@ -29,7 +29,7 @@ class Findings {
   /// Whether all seeds have finished.
   bool complete(std::size_t run, std::size_t place) const;
   bool has(const Metric& metric) const;
-  /// False for timing alone, where loss and accuracy say nothing.
+  /// False for timing alone, where loss and accuracy say nothing or are not looked at.
   bool learns() const;
 
  private:
@@ -43,7 +43,8 @@ struct TitledTable {
 };
 
 /// Where nothing but seeds is swept, one table with a row for each run; else one for each figure,
-/// runs by places. Of several seeds mean and standard deviation are shown.
+/// runs by places. Of several seeds mean and standard deviation are shown. The median worker's time
+/// is shown where something is expected of it.
 std::vector<TitledTable> tables(const Findings& findings);
 
 }  // namespace slip::cli

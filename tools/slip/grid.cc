@@ -113,6 +113,10 @@ Grid make_grid(const Scenario& scenario, const std::vector<std::string>& protoco
   const std::vector<Scenario::Run> runs = runs_of(scenario, protocols);
   for (const Scenario::Run& run : runs) grid.runs.push_back(run.name);
   check_runs(scenario, grid.runs);
+  for (const Expectation& expectation : scenario.expectations) {
+    const Metric* metric = find_metric(expectation.metric);
+    if (index_of(grid.expected, metric) == grid.expected.size()) grid.expected.push_back(metric);
+  }
   if (!scenario.baseline.empty()) grid.baseline = index_of(grid.runs, scenario.baseline);
 
   std::vector<Sweep> sweeps = scenario.sweeps;

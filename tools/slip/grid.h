@@ -6,6 +6,7 @@
 
 #include "slipstream/tools/slip/scenario.h"
 #include "slipstream/tools/slip/train_config.h"
+#include "slipstream/trainer/metric.h"
 
 namespace slip::cli {
 
@@ -19,10 +20,11 @@ struct Grid {
   };
 
   std::vector<std::string> runs;
-  std::size_t baseline = 0;        // index of a run
-  std::vector<Place> places;       // seeds left out; a single empty one where nothing is swept
-  std::vector<std::string> swept;  // the options in which places differ
-  std::vector<Case> cases;         // in the order in which they are run
+  std::size_t baseline = 0;             // index of a run
+  std::vector<Place> places;            // seeds left out; a single empty one where nothing is swept
+  std::vector<std::string> swept;       // the options in which places differ
+  std::vector<Case> cases;              // in the order in which they are run
+  std::vector<const Metric*> expected;  // what expectations are about, each once
 
   /// The place's values of what is swept: "ring, shm".
   std::string label(std::size_t place) const;

@@ -62,7 +62,9 @@ bool is_met(const Expectation& e, double seen) {
 
 std::string text(const Place& place) {
   std::string text;
-  for (const auto& [option, value] : place) text += fmt::format(", {}={}", option, value);
+  for (const auto& [option, value] : place) {
+    text += fmt::format(", {}={}", option, value.empty() ? "none" : value);
+  }
   return text;
 }
 

@@ -23,9 +23,17 @@ bool NetworkOptions::instant() const {
                      [](const HostLink& pair) { return pair.link.instant(); });
 }
 
+bool NetworkOptions::has_rates() const {
+  const auto has_rate = [](const Link& link) { return link.bytes_per_second != 0; };
+  return has_rate(link) || has_rate(inner_link) ||
+         std::any_of(links.begin(), links.end(),
+                     [&](const HostLink& pair) { return has_rate(pair.link); });
+}
+
 Network::Network(int workers, NetworkOptions options)
     : options_(std::move(options)),
       instant_(options_.instant()),
+      has_rates_(options_.has_rates()),
       slowness_(static_cast<std::size_t>(workers), 1.0) {
   options_.workers_per_host = std::max(1, options_.workers_per_host);
   for (const auto& [rank, factor] : options_.slow) {
@@ -62,30 +70,36 @@ const Link& Network::link_between(int source, int target) const {
   return source == target ? options_.inner_link : options_.link;
 }
 
-Time Network::arrival(Time now, int from, int to, std::size_t bytes) {
+double Network::slowness(int from, int to) const {
+  return std::max(slowness_[static_cast<std::size_t>(from)],
+                  slowness_[static_cast<std::size_t>(to)]);
+}
+
+/// How long the message keeps a NIC, or its sender inside a host, from others.
+Duration Network::length(int from, int to, std::size_t bytes) const {
+  const double rate = link_between(host_of(from), host_of(to)).bytes_per_second;
+  if (rate == 0) return Duration::zero();
+  return from_seconds(static_cast<double>(bytes) / rate * slowness(from, to));
+}
+
+Time Network::reaches(Time now, int from, int to, std::size_t bytes) {
   const int source = host_of(from);
   const int target = host_of(to);
-  const Link& link = link_between(source, target);
-  const double slowness =
-      std::max(slowness_[static_cast<std::size_t>(from)], slowness_[static_cast<std::size_t>(to)]);
-  const Duration occupied =
-      link.bytes_per_second > 0
-          ? from_seconds(static_cast<double>(bytes) / link.bytes_per_second * slowness)
-          : Duration::zero();
-  const Duration latency = from_seconds(to_seconds(link.latency) * slowness);
-  if (source == target) {
-    Time& until = inner_until_[static_cast<std::size_t>(from)];
-    until = add(std::max(now, until), occupied);
-    return add(until, latency);
-  }
-  // The first byte reaches the receiver's NIC one latency after it left; the message is there when
-  // both NICs have been through with all of it.
-  Time& sending = sending_until_[static_cast<std::size_t>(source)];
+  Time& sending = source == target ? inner_until_[static_cast<std::size_t>(from)]
+                                   : sending_until_[static_cast<std::size_t>(source)];
   const Time start = std::max(now, sending);
-  sending = add(start, occupied);
-  Time& receiving = receiving_until_[static_cast<std::size_t>(target)];
-  receiving = add(std::max(add(start, latency), receiving), occupied);
-  return receiving;
+  sending = add(start, length(from, to, bytes));
+  const Duration latency = link_between(source, target).latency;
+  return add(start, from_seconds(to_seconds(latency) * slowness(from, to)));
+}
+
+Time Network::arrives(Time reached, int from, int to, std::size_t bytes) {
+  const Duration time = length(from, to, bytes);
+  if (host_of(from) == host_of(to)) return add(reached, time);
+  Time& receiving = receiving_until_[static_cast<std::size_t>(host_of(to))];
+  const Time at = add(std::max(reached, receiving), time);
+  if (time > Duration::zero()) receiving = at;
+  return at;
 }
 
 }  // namespace slip::sim

@@ -37,11 +37,14 @@ struct NetworkOptions {
 
   /// True if nothing takes any time: then a put takes effect at once.
   bool instant() const;
+  /// False if messages take no time but the latency, so that none keeps another waiting.
+  bool has_rates() const;
 };
 
 /// When messages arrive. Between hosts a message is sent and received by the hosts' NICs, each one
 /// message at a time, at the rate of the two hosts' link; inside a host a worker sends one message
-/// at a time. Memory is linear in workers and `links`.
+/// at a time. A NIC sends in the order in which it is given messages, and receives in that in which
+/// their first bytes reach it, hence two steps. Memory is linear in workers and `links`.
 class Network {
  public:
   /// Throws Error(invalid_argument) for ranks and hosts that are not there, and pairs named twice.
@@ -50,16 +53,22 @@ class Network {
   int host_of(int rank) const { return rank / options_.workers_per_host; }
 
   bool instant() const { return instant_; }
+  bool has_rates() const { return has_rates_; }
 
-  /// The arrival of a message handed over now. Messages from one worker to another arrive in the
-  /// order in which they were handed over.
-  Time arrival(Time now, int from, int to, std::size_t bytes);
+  /// When the first byte of a message handed over now reaches its receiver.
+  Time reaches(Time now, int from, int to, std::size_t bytes);
+  /// And when all of it is there: to be asked in order of the time `reached`. Messages from one
+  /// worker to another arrive in the order in which they were handed over.
+  Time arrives(Time reached, int from, int to, std::size_t bytes);
 
  private:
   const Link& link_between(int source, int target) const;
+  double slowness(int from, int to) const;
+  Duration length(int from, int to, std::size_t bytes) const;
 
   NetworkOptions options_;
   bool instant_;
+  bool has_rates_;
   std::vector<double> slowness_;                   // per rank
   std::unordered_map<std::uint64_t, Link> links_;  // by pair of hosts
   std::vector<Time> sending_until_;                // per host's NIC

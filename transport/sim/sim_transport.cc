@@ -44,6 +44,22 @@ Fabric::Message* Fabric::new_message() {
   return message;
 }
 
+template <void (Fabric::*step)(Fabric::Message*)>
+void Fabric::schedule(Time at, Message* message) {
+  events_.schedule(
+      at, {[](void* fabric, std::uint64_t argument) {
+             (static_cast<Fabric*>(fabric)->*step)(reinterpret_cast<Fabric::Message*>(argument));
+           },
+           this, reinterpret_cast<std::uint64_t>(message)});
+}
+
+/// Its first byte is there.
+void Fabric::receive(Message* message) {
+  if (!network_.has_rates()) return deliver(message);
+  schedule<&Fabric::deliver>(
+      network_.arrives(events_.now(), message->from, message->to, message->on_wire), message);
+}
+
 void Fabric::deliver(Message* message) {
   std::byte* memory = message->memory.get();
   if (!message->payload.empty()) {
@@ -132,13 +148,10 @@ Status SimTransport::post(const RemoteRegion& to, std::size_t offset, const void
   if (bytes > 0) message->payload.assign(source, source + bytes);
   message->flight = &fabric_.flight(rank_, to.peer);
   ++message->flight->count;
-  const std::size_t on_wire = bytes + (signals ? sizeof word : 0);
-  fabric_.events_.schedule(
-      fabric_.network_.arrival(fabric_.events_.now(), rank_, to.peer, on_wire),
-      {[](void* fabric, std::uint64_t argument) {
-         static_cast<Fabric*>(fabric)->deliver(reinterpret_cast<Fabric::Message*>(argument));
-       },
-       &fabric_, reinterpret_cast<std::uint64_t>(message)});
+  message->on_wire = bytes + (signals ? sizeof word : 0);
+  const Time reaches =
+      fabric_.network_.reaches(fabric_.events_.now(), rank_, to.peer, message->on_wire);
+  fabric_.schedule<&Fabric::receive>(reaches, message);
   return {};
 }
 

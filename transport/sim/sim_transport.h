@@ -56,11 +56,15 @@ class Fabric {
     std::size_t offset;
     std::size_t word_offset;
     Word word;
+    std::size_t on_wire;  // bytes
     std::vector<std::byte> payload;
   };
 
   Flight& flight(int from, int to);
   Message* new_message();
+  template <void (Fabric::*step)(Message*)>
+  void schedule(Time at, Message* message);
+  void receive(Message* message);
   void deliver(Message* message);
 
   EventQueue& events_;
