@@ -68,6 +68,7 @@ Scenario random_scenario(std::uint64_t seed) {
       s.count = 1 + random.below(random.below(2) == 0 ? 100 : 3000);
   }
   s.options.in_place = random.below(2) == 0;
+  s.options.algorithm = random.below(2) == 0 ? Algorithm::automatic : Algorithm::hierarchical;
   std::uint64_t sequence = 0;
   const std::uint64_t groups = s.count > 10'000 ? 4 : 5 + random.below(20);
   for (std::uint64_t i = 0; i < groups; ++i) {
@@ -102,13 +103,19 @@ Vectors<T> starts(const Scenario& s) {
   return vectors;
 }
 
-/// One group after the other, in plain loops.
-template <class T>
-void average(Vectors<T>& vectors, const Group& group) {
-  Vectors<T> inputs;
-  for (const int rank : group.members) inputs.push_back(vectors[static_cast<std::size_t>(rank)]);
-  const std::vector<T> mean = testing::mean_of(inputs);
-  for (const int rank : group.members) vectors[static_cast<std::size_t>(rank)] = mean;
+/// One group after the other, in plain loops: `step(group)` is called behind each.
+template <class T, class Step>
+void average(const Scenario& s, Vectors<T>& vectors, Step step) {
+  const auto hosts =
+      testing::hosts_of(s.workers, s.launch, s.count, dtype_of<T>(), s.options, s.groups);
+  for (std::size_t i = 0; i < s.groups.size(); ++i) {
+    const std::vector<int>& members = s.groups[i].members;
+    Vectors<T> inputs;
+    for (const int rank : members) inputs.push_back(vectors[static_cast<std::size_t>(rank)]);
+    const std::vector<T> mean = testing::mean_of(inputs, hosts[i]);
+    for (const int rank : members) vectors[static_cast<std::size_t>(rank)] = mean;
+    step(s.groups[i]);
+  }
 }
 
 /// A worker that takes its groups in order, each with the vector that the one before left, in
@@ -160,7 +167,7 @@ template <class T>
 void check_means(const Scenario& s, std::uint64_t seed) {
   const Vectors<T> before = starts<T>(s);
   Vectors<T> expected = before;
-  for (const Group& group : s.groups) average(expected, group);
+  average(s, expected, [](const Group&) {});
   Vectors<T> after(before.size());
   launch(
       s.workers,
@@ -196,12 +203,11 @@ std::vector<Vectors<float>> histories(const Scenario& s) {
   Vectors<float> now = starts<float>(s);
   std::vector<Vectors<float>> history(now.size());
   for (std::size_t rank = 0; rank < now.size(); ++rank) history[rank].push_back(now[rank]);
-  for (const Group& group : s.groups) {
-    average(now, group);
+  average(s, now, [&](const Group& group) {
     for (const int rank : group.members) {
       history[static_cast<std::size_t>(rank)].push_back(now[static_cast<std::size_t>(rank)]);
     }
-  }
+  });
   return history;
 }
 

@@ -29,11 +29,14 @@ using testing::same_bits;
 
 /// For rounds 0, 1, ...
 template <class T>
-std::vector<std::vector<T>> expected_means(int workers, std::size_t count, int rounds) {
+std::vector<std::vector<T>> expected_means(Path path, int workers, std::size_t count, int rounds) {
+  const Group all{1, testing::everyone(workers)};
+  const auto hosts =
+      testing::hosts_of(workers, options_of(path), count, dtype_of<T>(), PartialAllReduceOptions{}, {all}).front();
   std::vector<std::vector<T>> means;
   for (int round = 0; round < rounds; ++round) {
-    means.push_back(testing::expected_mean<T>(testing::everyone(workers), count,
-                                              static_cast<std::uint64_t>(round)));
+    means.push_back(testing::expected_mean<T>(all.members, count,
+                                              static_cast<std::uint64_t>(round), hosts));
   }
   return means;
 }
@@ -43,14 +46,15 @@ enum class Memory { registered, users, mixed };
 
 class AllReduceTest : public ::testing::TestWithParam<std::tuple<Path, int>> {
  protected:
+  static Path path() { return std::get<0>(GetParam()); }
   static int workers() { return std::get<1>(GetParam()); }
   static void run(const std::function<void(World&)>& work) {
-    launch(workers(), work, options_of(std::get<0>(GetParam())));
+    launch(workers(), work, options_of(path()));
   }
 
   template <class T>
   static void expect_means(std::size_t count, int rounds, Memory memory, bool in_place) {
-    const auto expected = expected_means<T>(workers(), count, rounds);
+    const auto expected = expected_means<T>(path(), workers(), count, rounds);
     run([&](World& world) {
       AllReduce all_reduce(world, "vector", count, dtype_of<T>(), {.in_place = in_place});
       std::vector<T> own(count);
@@ -92,7 +96,7 @@ TEST_P(AllReduceTest, TakesDoubles) {
 TEST_P(AllReduceTest, KeepsOperationsApartWhenAStragglerReadsLate) {
   constexpr int rounds = 50;
   for (const std::size_t count : {std::size_t{6}, std::size_t{9000}}) {
-    const auto expected = expected_means<float>(workers(), count, rounds);
+    const auto expected = expected_means<float>(path(), workers(), count, rounds);
     run([&](World& world) {
       AllReduce all_reduce(world, "vector", count, Dtype::float32);
       for (int round = 0; round < rounds; ++round) {
@@ -124,8 +128,8 @@ TEST_P(AllReduceTest, OfNothingIsABarrier) {
 
 TEST_P(AllReduceTest, SeveralAtOnceDoNotDisturbEachOther) {
   constexpr int rounds = 5;
-  const auto floats = expected_means<float>(workers(), 10, rounds);
-  const auto doubles = expected_means<double>(workers(), 5000, rounds);
+  const auto floats = expected_means<float>(path(), workers(), 10, rounds);
+  const auto doubles = expected_means<double>(path(), workers(), 5000, rounds);
   run([&](World& world) {
     AllReduce first(world, "first", 10, Dtype::float32);
     AllReduce second(world, "second", 5000, Dtype::float64);
