@@ -116,13 +116,23 @@ std::size_t large(int workers) {
   return static_cast<std::size_t>(workers) * shard_bytes / sizeof(T) + 13;
 }
 
-/// Threads that map each other's memory, threads behind a proxy that hides the mapping, and the
-/// simulator.
-enum class Path { mapped, put, delayed, simulated, simulated_links, simulated_delays };
+/// Threads that map each other's memory, threads behind a proxy that hides the mapping, both on hosts
+/// of two, and the simulator.
+enum class Path {
+  mapped,
+  put,
+  delayed,
+  mapped_hosts,
+  delayed_hosts,
+  simulated,
+  simulated_links,
+  simulated_delays
+};
 
 inline std::string to_string(Path path) {
   static constexpr const char* names[] = {
-      "mapped", "put", "delayed", "simulated", "simulated_links", "simulated_delays"};
+      "mapped",    "put",       "delayed", "mapped_hosts", "delayed_hosts",
+      "simulated", "simulated_links", "simulated_delays"};
   return names[static_cast<int>(path)];
 }
 
@@ -135,6 +145,12 @@ inline LaunchOptions options_of(Path path) {
     case Path::put:
       options.faults = FaultPlan{};
       break;
+    case Path::mapped_hosts:
+      options.world.network.workers_per_host = 2;
+      break;
+    case Path::delayed_hosts:
+      options.world.network.workers_per_host = 2;
+      [[fallthrough]];
     case Path::delayed:
       options.faults = FaultPlan{.seed = 7, .delay_probability = 0.1, .max_delay = 200us};
       break;

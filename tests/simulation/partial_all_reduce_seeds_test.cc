@@ -211,13 +211,16 @@ std::vector<Vectors<float>> histories(const Scenario& s) {
   return history;
 }
 
-/// One worker is stopped at some time. Returns how many fail.
-int stop_one(Scenario s, std::uint64_t seed) {
+enum class End { stopped, killed };
+
+/// One worker ends at some time. Returns how many fail.
+int end_one(Scenario s, End end, std::uint64_t seed) {
   Random random(key({seed, 99}));
   const int victim = static_cast<int>(random.below(static_cast<std::uint64_t>(s.workers)));
   const Duration when = from_seconds(random.uniform(0, 2e-3));
   s.options.in_place = false;
   const std::vector<Vectors<float>> history = histories(s);
+  if (end == End::killed) s.launch.crashes = {{victim, when}};
   World* to_stop = nullptr;
   int failed = 0;
   launch(
@@ -226,7 +229,8 @@ int stop_one(Scenario s, std::uint64_t seed) {
         if (world.rank() == s.workers) {  // who stops it
           world.set_compute_time(when);
           world.compute([] {});
-          if (to_stop != nullptr) to_stop->abort({Code::stopped, "enough"});
+          const bool stops = end == End::stopped && to_stop != nullptr;
+          if (stops) to_stop->abort({Code::stopped, "enough"});
           return;
         }
         if (world.rank() == victim) to_stop = &world;
@@ -251,14 +255,56 @@ int stop_one(Scenario s, std::uint64_t seed) {
   return failed;
 }
 
-TEST(PartialAllReduceSeeds, WhoFailsHasTheVectorOfItsLastGroup) {
+class PartialAllReduceEnds : public ::testing::TestWithParam<End> {};
+
+TEST_P(PartialAllReduceEnds, WhoFailsHasTheVectorOfItsLastGroup) {
   int failed = 0;
   int runs = 0;
   testing::for_seeds(200, [&](std::uint64_t seed) {
     ++runs;
-    failed += stop_one(random_scenario(seed), seed);
+    failed += end_one(random_scenario(seed), GetParam(), seed);
   });
   EXPECT_GT(failed, runs / 4);
+}
+
+/// Hosts of several workers, and vectors of several rows.
+Scenario between_hosts(std::uint64_t seed) {
+  Scenario s = random_scenario(seed);
+  Random random(key({seed, 3}));
+  s.workers = 4 + static_cast<int>(random.below(9));
+  s.count = 1000 + random.below(60'000);
+  s.options.algorithm = Algorithm::hierarchical;
+  s.launch.world.network.workers_per_host = 2 + static_cast<int>(random.below(3));
+  for (Group& group : s.groups) group = random_group(group.sequence, s.workers, random);
+  return s;
+}
+
+TEST_P(PartialAllReduceEnds, BetweenHostsToo) {
+  int failed = 0;
+  int runs = 0;
+  testing::for_seeds(200, [&](std::uint64_t seed) {
+    ++runs;
+    failed += end_one(between_hosts(seed), GetParam(), seed);
+  });
+  EXPECT_GT(failed, runs / 4);
+}
+
+INSTANTIATE_TEST_SUITE_P(, PartialAllReduceEnds, ::testing::Values(End::stopped, End::killed),
+                         [](const auto& info) {
+                           return info.param == End::stopped ? "stopped" : "killed";
+                         });
+
+TEST(PartialAllReduceSeeds, BetweenHostsEveryGroupHasItsMean) {
+  int hierarchical = 0;
+  testing::for_seeds(200, [&](std::uint64_t seed) {
+    const Scenario s = between_hosts(seed);
+    check_means<float>(s, seed);
+    for (const auto& hosts : testing::hosts_of(s.workers, s.launch, s.count, Dtype::float32,
+                                               s.options, s.groups)) {
+      hierarchical += !hosts.empty();
+    }
+  });
+  EXPECT_GT(hierarchical, 0);
 }
 
 /// Virtual time until all of `groups` are done.
