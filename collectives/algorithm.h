@@ -38,9 +38,9 @@ struct PathCost {
 /// What an operation takes, from a few constants. Immutable values; every member of a group must
 /// have the same ones, for all must choose alike.
 struct CostModel {
-  /// Between two workers of one host, and out of a host's NIC, which its workers share. The defaults
-  /// were measured with `slip perf put` (two cores of one package) and are those of a 25 Gbit/s
-  /// network.
+  /// Between two workers of one host, and out of a host's NIC, which its workers share. The
+  /// defaults were measured with `slip perf put` (two cores of one package) and are those of a 25
+  /// Gbit/s network.
   PathCost inner{0.2e-6, 12e9};
   PathCost outer{5e-6, 3e9};
   /// Bytes of input that a worker averages in a second: `slip perf kernel`, of vectors in cache.

@@ -199,9 +199,8 @@ Status Hierarchical::gather(std::size_t row) {
     const VectorView sum = staging_.landing(party.place, row);
     const std::size_t at = party.own_lane + in_lane(0, row) + packing_.offset(sum.count);
     const void* packed = packing_.pack(sum, first_of(party.place, row));
-    if (Status s =
-            windows_.put_to_lanes(*party.peer, at, packed, packing_.bytes(sum.count),
-                                  progress(sequence_, row + 1, staging_.flags()));
+    if (Status s = windows_.put_to_lanes(*party.peer, at, packed, packing_.bytes(sum.count),
+                                         progress(sequence_, row + 1, staging_.flags()));
         !s) {
       return s;
     }
@@ -229,8 +228,7 @@ VectorView Hierarchical::unpacked(std::size_t in_lanes, std::size_t count) const
 Status Hierarchical::reduce(std::size_t row) {
   const VectorView mean = staging_.landing(host_, row);
   for (Party& party : leaders_) {
-    if (Status s =
-            windows_.await_contribution(*party.peer, true, sequence_, row + 1, &party.flags);
+    if (Status s = windows_.await_contribution(*party.peer, true, sequence_, row + 1, &party.flags);
         !s) {
       return s;
     }
@@ -341,9 +339,9 @@ Status Hierarchical::complete() {
   // Leaders have read all lanes, and found each other's. Of members only the leader's are known.
   for (const Party& party : leaders_) party.peer->ready_for = sequence_ + 1;
   const std::size_t own = shards().of(host_).size();
-  const std::size_t sent = leads_ ? layout_.count - own + leaders_.size() * own +
-                                        members_.size() * layout_.count
-                                  : layout_.count;
+  const std::size_t sent =
+      leads_ ? layout_.count - own + leaders_.size() * own + members_.size() * layout_.count
+             : layout_.count;
   windows_.world().counters().bytes_sent.add(packing_.bytes(sent));
   return {};
 }

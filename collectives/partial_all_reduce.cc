@@ -122,7 +122,8 @@ class PartialAllReduce::Impl {
 };
 
 GroupShape PartialAllReduce::Impl::shape_of(const Group& group) {
-  GroupShape shape{static_cast<int>(group.members.size()), 1, static_cast<int>(group.members.size())};
+  GroupShape shape{static_cast<int>(group.members.size()), 1,
+                   static_cast<int>(group.members.size())};
   if (on_host_.size() <= 1) return shape;
   shape.hosts = shape.per_host = 0;
   const auto count = [&](int rank) -> int& {
@@ -150,7 +151,9 @@ Algorithm PartialAllReduce::Impl::choose(const GroupShape& shape) const {
   }
   Algorithm best = layout_.has_others ? Algorithm::two_shot : Algorithm::one_shot;
   for (const Algorithm other : {Algorithm::one_shot, Algorithm::hierarchical}) {
-    const auto seconds = [&](Algorithm a) { return costs_.seconds(a, layout_.vector_bytes(), shape); };
+    const auto seconds = [&](Algorithm a) {
+      return costs_.seconds(a, layout_.vector_bytes(), shape);
+    };
     if (possible(other) && seconds(other) < seconds(best)) best = other;
   }
   return best;

@@ -40,8 +40,8 @@ struct PartialAllReduceOptions {
   // The same at all workers:
 
   Wire wire = Wire::exact;
-  /// One that cannot be for a group (hierarchical, on one host) gives way to two_shot. With one_shot
-  /// memory is two vectors for every worker.
+  /// One that cannot be for a group (hierarchical, on one host) gives way to two_shot. With
+  /// one_shot memory is two vectors for every worker.
   Algorithm algorithm = Algorithm::automatic;
   /// What it is chosen by; not given: cost_model(world).
   std::optional<CostModel> costs = {};
@@ -78,9 +78,10 @@ struct PartialAllReduceOptions {
 ///     Nobody writes before the receiver has said `ready` for this very group, which it does when
 ///     its operation before is complete and nothing is under way to it. It need not say so if that
 ///     operation was with the same peer and has the sequence before: nothing can lie between.
-///   - Hierarchical: a row of a lane is used again `window` rows later, when its mean has come back,
-///     and so it was read. A sum goes to other hosts only if, after it was made, none of its members
-///     had given up.
+///   - Hierarchical: a row of a lane is used again `window` rows later, when its mean has come
+///   back,
+///     and so it was read. A sum goes to other hosts only if, after it was made, none of its
+///     members had given up.
 ///   - What is staged because a peer cannot reach it (the caller's own memory) takes a place that
 ///     is used again `window` chunks later; that chunk's mean has then come, so it was read.
 ///

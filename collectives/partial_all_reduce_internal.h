@@ -84,9 +84,9 @@ class TwoShot {
   bool rounds_ = false;        // some are reached by the transport, which may round
 };
 
-/// Between hosts: each has a leader among the members on it, which reduces what these have, averages
-/// with the other leaders, and hands out the mean. So every byte leaves and enters a host once, and
-/// not once for every member.
+/// Between hosts: each has a leader among the members on it, which reduces what these have,
+/// averages with the other leaders, and hands out the mean. So every byte leaves and enters a host
+/// once, and not once for every member.
 ///
 /// There is a shard for each host. Chunk c of all of them together, row c, goes through three
 /// stages, one `ahead` rows ahead of the next:
@@ -165,9 +165,9 @@ class Hierarchical {
   std::vector<double> weights_;
   // Of this operation.
   std::uint64_t sequence_ = 0;
-  std::vector<Host> hosts_;     // in order of their first members
-  std::size_t host_ = 0;        // this worker's
-  std::size_t place_ = 0;       // of this worker among its host's members
+  std::vector<Host> hosts_;  // in order of their first members
+  std::size_t host_ = 0;     // this worker's
+  std::size_t place_ = 0;    // of this worker among its host's members
   bool leads_ = false;
   std::vector<Party> members_;  // the others of this host; if it does not lead, only who does
   std::vector<Party> leaders_;  // the others, if it leads

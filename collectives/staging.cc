@@ -1,5 +1,4 @@
 #include "slipstream/collectives/staging_internal.h"
-
 #include "slipstream/kernels/kernels.h"
 
 namespace slip::partial_all_reduce {
@@ -15,8 +14,9 @@ Layout::Layout(int workers, std::size_t count, Dtype dtype, const PartialAllRedu
       count(count),
       dtype(dtype),
       wire(options.wire),
-      has_one_shot(options.algorithm == Algorithm::one_shot ||
-                   (options.algorithm == Algorithm::automatic && vector_bytes() <= most_in_one_shot)),
+      has_one_shot(
+          options.algorithm == Algorithm::one_shot ||
+          (options.algorithm == Algorithm::automatic && vector_bytes() <= most_in_one_shot)),
       has_others(workers > 1 && options.algorithm != Algorithm::one_shot),
       // One shot writes the vector when everything has come.
       buffers(options.in_place || !has_others ? 1 : 2),
@@ -24,7 +24,9 @@ Layout::Layout(int workers, std::size_t count, Dtype dtype, const PartialAllRedu
       lane_bytes(has_one_shot ? round_up(word_offset + sizeof(Word), line) : 0) {}
 
 std::size_t Layout::bytes() const {
-  return buffer(buffers) + static_cast<std::size_t>(workers - 1) * 2 * lane_bytes;
+  // A line more for each other wire: by the size of their regions members see that they disagree.
+  return buffer(buffers) + static_cast<std::size_t>(workers - 1) * 2 * lane_bytes +
+         static_cast<std::size_t>(wire) * line;
 }
 
 std::size_t Layout::lanes_bytes() const {
@@ -79,7 +81,8 @@ VectorView Staging::part(std::size_t place, std::size_t c) const {
 void Staging::stage(std::size_t place, std::size_t c) const {
   if (!staged_) return;
   const VectorView from = part(place, c);
-  kernels::copy({windows_.region().data() + source(flags(), place, c), from.count, from.dtype}, from);
+  kernels::copy({windows_.region().data() + source(flags(), place, c), from.count, from.dtype},
+                from);
 }
 
 VectorView Staging::landing(std::size_t place, std::size_t c) const {

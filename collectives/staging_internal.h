@@ -93,8 +93,8 @@ class Packing {
   std::size_t offset(std::size_t elements) const {
     return elements * (size_of(layout_.dtype) - element_bytes_);
   }
-  /// `part`, which begins at element `first` of the vector, to be put; until the same part is packed
-  /// once more.
+  /// `part`, which begins at element `first` of the vector, to be put; until the same part is
+  /// packed once more.
   const void* pack(ConstVectorView part, std::size_t first);
   void unpack(VectorView part) const;
   /// Makes of `part` what who is sent it will have.
@@ -136,8 +136,8 @@ class Staging {
   }
   /// Where peers write its mean.
   VectorView landing(std::size_t place, std::size_t c) const;
-  /// Where peers that load it find it, and where they store its mean, in the region of a worker that
-  /// has said `flags`.
+  /// Where peers that load it find it, and where they store its mean, in the region of a worker
+  /// that has said `flags`.
   std::size_t source(unsigned flags, std::size_t place, std::size_t c) const;
   std::size_t target(unsigned flags, std::size_t place, std::size_t c) const;
 

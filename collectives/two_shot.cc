@@ -127,7 +127,8 @@ Status TwoShot::reduce(std::size_t c) {
 Status TwoShot::find(Party& party, std::size_t c) {
   const Peer& peer = *party.peer;
   unsigned flags = 0;
-  if (Status s = windows_.await_contribution(peer, !peer.mapped(), sequence_, c + 1, &flags); !s) return s;
+  if (Status s = windows_.await_contribution(peer, !peer.mapped(), sequence_, c + 1, &flags); !s)
+    return s;
   if (peer.mapped()) {
     party.input = peer.region.memory.get() + staging_.source(flags, place_, c);
   } else {

@@ -52,7 +52,8 @@ void copy(VectorView out, ConstVectorView x);
 
 /// out = x in bfloat16: the upper halves of the floats, rounded to nearest, ties to even. Error: at
 /// most 2^-8 (1 + 2^-16) |x| from 2^-126 on, where it does not round to infinity (from about
-/// 3.39e38 on); less than 2^-126 below. NaN stays NaN. One vector has as many elements as the other.
+/// 3.39e38 on); less than 2^-126 below. NaN stays NaN. One vector has as many elements as the
+/// other.
 void to_bf16(std::span<std::uint16_t> out, ConstVectorView x);
 
 /// out = x, exactly. `x` may be the last bytes of `out`'s memory.

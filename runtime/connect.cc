@@ -114,8 +114,7 @@ std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
     join.timeout = options.join_timeout;
     parts->bootstrap = std::make_unique<TcpBootstrap>(join);
     parts->progress = progress_thread();
-    const auto members =
-        std::make_shared<const std::vector<Topology::Member>>(introduce(*parts));
+    const auto members = std::make_shared<const std::vector<Topology::Member>>(introduce(*parts));
     parts->real_topology = std::make_shared<LazyTopology>(
         [members](int rank) { return members->at(static_cast<std::size_t>(rank)).host; },
         [members, &bootstrap = *parts->bootstrap, options] {

@@ -55,9 +55,11 @@ Topology gather_topology(Bootstrap& bootstrap, const std::vector<Topology::Membe
 
 std::shared_ptr<LazyTopology> local_topology(int workers) {
   std::vector<Topology::Member> members(static_cast<std::size_t>(workers), {0, allowed_cpus()});
-  return std::make_shared<LazyTopology>([](int) { return 0; }, [members = std::move(members)] {
-    return Topology(members, {std::make_shared<const Machine>(read_machine())});
-  });
+  return std::make_shared<LazyTopology>(
+      [](int) { return 0; },
+      [members = std::move(members)] {
+        return Topology(members, {std::make_shared<const Machine>(read_machine())});
+      });
 }
 
 std::shared_ptr<LazyTopology> modelled_or(std::shared_ptr<LazyTopology> real, int workers,

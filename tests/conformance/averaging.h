@@ -116,8 +116,8 @@ std::size_t large(int workers) {
   return static_cast<std::size_t>(workers) * shard_bytes / sizeof(T) + 13;
 }
 
-/// Threads that map each other's memory, threads behind a proxy that hides the mapping, both on hosts
-/// of two, and the simulator.
+/// Threads that map each other's memory, threads behind a proxy that hides the mapping, both on
+/// hosts of two, and the simulator.
 enum class Path {
   mapped,
   put,
@@ -131,8 +131,8 @@ enum class Path {
 
 inline std::string to_string(Path path) {
   static constexpr const char* names[] = {
-      "mapped",    "put",       "delayed", "mapped_hosts", "delayed_hosts",
-      "simulated", "simulated_links", "simulated_delays"};
+      "mapped",        "put",       "delayed",         "mapped_hosts",
+      "delayed_hosts", "simulated", "simulated_links", "simulated_delays"};
   return names[static_cast<int>(path)];
 }
 

@@ -299,8 +299,8 @@ TEST(PartialAllReduceSeeds, BetweenHostsEveryGroupHasItsMean) {
   testing::for_seeds(200, [&](std::uint64_t seed) {
     const Scenario s = between_hosts(seed);
     check_means<float>(s, seed);
-    for (const auto& hosts : testing::hosts_of(s.workers, s.launch, s.count, Dtype::float32,
-                                               s.options, s.groups)) {
+    for (const auto& hosts :
+         testing::hosts_of(s.workers, s.launch, s.count, Dtype::float32, s.options, s.groups)) {
       hierarchical += !hosts.empty();
     }
   });

@@ -31,12 +31,13 @@ using testing::same_bits;
 template <class T>
 std::vector<std::vector<T>> expected_means(Path path, int workers, std::size_t count, int rounds) {
   const Group all{1, testing::everyone(workers)};
-  const auto hosts =
-      testing::hosts_of(workers, options_of(path), count, dtype_of<T>(), PartialAllReduceOptions{}, {all}).front();
+  const auto hosts = testing::hosts_of(workers, options_of(path), count, dtype_of<T>(),
+                                       PartialAllReduceOptions{}, {all})
+                         .front();
   std::vector<std::vector<T>> means;
   for (int round = 0; round < rounds; ++round) {
-    means.push_back(testing::expected_mean<T>(all.members, count,
-                                              static_cast<std::uint64_t>(round), hosts));
+    means.push_back(
+        testing::expected_mean<T>(all.members, count, static_cast<std::uint64_t>(round), hosts));
   }
   return means;
 }
@@ -146,7 +147,8 @@ TEST_P(AllReduceTest, SeveralAtOnceDoNotDisturbEachOther) {
 
 INSTANTIATE_TEST_SUITE_P(
     , AllReduceTest,
-    ::testing::Combine(::testing::Values(Path::mapped, Path::put, Path::delayed, Path::mapped_hosts, Path::delayed_hosts, Path::simulated,
+    ::testing::Combine(::testing::Values(Path::mapped, Path::put, Path::delayed, Path::mapped_hosts,
+                                         Path::delayed_hosts, Path::simulated,
                                          Path::simulated_links, Path::simulated_delays),
                        ::testing::Values(1, 2, 3, 5, 8)),
     [](const auto& info) {

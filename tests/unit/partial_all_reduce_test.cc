@@ -75,8 +75,8 @@ class PartialAllReduceTest : public ::testing::TestWithParam<std::tuple<Path, in
         const Status status =
             registered ? partial.mean(group) : partial.mean(group, view(std::span(own)));
         status.throw_if_failed();
-        EXPECT_TRUE(same_bits<T>(vector(), expected_mean<T>(group.members, count, k,
-                                                            hosts_of(world, partial, group))))
+        EXPECT_TRUE(same_bits<T>(
+            vector(), expected_mean<T>(group.members, count, k, hosts_of(world, partial, group))))
             << "rank " << world.rank() << ", group " << k << " of " << group.members.size();
       }
     });
@@ -112,9 +112,9 @@ TEST_P(PartialAllReduceTest, KeepsGroupsApartWhenAStragglerReadsLate) {
         if (!is_member(group, world.rank())) continue;
         fill<float>(partial.buffer().as<float>(), world.rank(), k);
         partial.mean(group).throw_if_failed();
-        EXPECT_TRUE(same_bits<float>(partial.buffer().as<float>(),
-                                     expected_mean<float>(group.members, count, k,
-                                                          hosts_of(world, partial, group))))
+        EXPECT_TRUE(same_bits<float>(
+            partial.buffer().as<float>(),
+            expected_mean<float>(group.members, count, k, hosts_of(world, partial, group))))
             << "rank " << world.rank() << ", group " << k << ", " << count << " elements";
       }
     });
@@ -123,7 +123,8 @@ TEST_P(PartialAllReduceTest, KeepsGroupsApartWhenAStragglerReadsLate) {
 
 INSTANTIATE_TEST_SUITE_P(
     , PartialAllReduceTest,
-    ::testing::Combine(::testing::Values(Path::mapped, Path::put, Path::delayed, Path::mapped_hosts, Path::delayed_hosts, Path::simulated,
+    ::testing::Combine(::testing::Values(Path::mapped, Path::put, Path::delayed, Path::mapped_hosts,
+                                         Path::delayed_hosts, Path::simulated,
                                          Path::simulated_links, Path::simulated_delays),
                        ::testing::Values(2, 3, 6)),
     [](const auto& info) {
@@ -337,8 +338,8 @@ int fail_in_mid_operation(const Failure& failure) {
         };
         fill<float>(vector(), world.rank(), 1);
         const std::vector<float> before(vector().begin(), vector().end());
-        const std::vector<float> mean = expected_mean<float>(group.members, failure.count, 1,
-                                                             hosts_of(world, partial, group));
+        const std::vector<float> mean =
+            expected_mean<float>(group.members, failure.count, 1, hosts_of(world, partial, group));
         if (world.rank() == 1) victim = &world;
         partial.announce(group).throw_if_failed();  // they have met
         world.bootstrap().fence(10s);
@@ -414,9 +415,7 @@ TEST_P(PartialAllReduceHosts, AMemberThatFailsAmongThreadsDamagesNobodysVector) 
 }
 
 INSTANTIATE_TEST_SUITE_P(, PartialAllReduceHosts, ::testing::Values(1, 2),
-                         [](const auto& info) {
-                           return std::to_string(info.param) + "_per_host";
-                         });
+                         [](const auto& info) { return std::to_string(info.param) + "_per_host"; });
 
 TEST(PartialAllReduce, ALostMemberIsNamedToWhomItsLossDoesNotReach) {
   LaunchOptions options = simulated_links();
