@@ -8,45 +8,45 @@
 #include "slipstream/collectives/partial_all_reduce_internal.h"
 
 namespace slip {
-namespace partial_all_reduce {
-namespace {
-
-// Measured with two workers on one host: from here on it is faster to synchronise twice and move
-// less.
-constexpr std::size_t one_shot_bytes = 1024;
-
-}  // namespace
-
-Layout::Layout(int workers, std::size_t count, Dtype dtype, const PartialAllReduceOptions& options)
-    : workers(workers),
-      count(count),
-      dtype(dtype),
-      in_one_shot(workers == 1 || vector_bytes() <= one_shot_bytes),
-      // One shot writes the vector when everything has come.
-      buffers(options.in_place || in_one_shot ? 1 : 2),
-      word_offset(round_up(vector_bytes(), sizeof(Word))),
-      lane_bytes(in_one_shot ? round_up(word_offset + sizeof(Word), line) : 0) {}
-
-std::size_t Layout::bytes() const {
-  return buffer(buffers) + static_cast<std::size_t>(workers - 1) * 2 * lane_bytes;
-}
-
-}  // namespace partial_all_reduce
-
+using partial_all_reduce::Hierarchical;
 using partial_all_reduce::Layout;
 using partial_all_reduce::OneShot;
 using partial_all_reduce::Operation;
+using partial_all_reduce::Packing;
+using partial_all_reduce::Staging;
 using partial_all_reduce::TwoShot;
 using partial_all_reduce::Windows;
 
 class PartialAllReduce::Impl {
  public:
-  Impl(const World& world, std::string_view name, const Layout& layout, Windows::Wait wait)
+  Impl(const World& world, std::string_view name, const Layout& layout,
+       const PartialAllReduceOptions& options)
       : layout_(layout),
-        windows_(world, name, layout.bytes(), std::move(wait)),
+        algorithm_(options.algorithm),
+        costs_(options.costs ? *options.costs : cost_model(world)),
+        windows_(world, name, layout.bytes(), options.wait),
+        staging_(windows_, layout_),
+        packing_(layout_),
         one_shot_(windows_, layout_),
-        two_shot_(windows_, layout_) {
-    operation_.others.reserve(static_cast<std::size_t>(world.size()));
+        two_shot_(windows_, layout_, staging_, packing_),
+        hierarchical_(windows_, layout_, staging_, packing_) {
+    const auto workers = static_cast<std::size_t>(world.size());
+    operation_.others.reserve(workers);
+    for (int rank = 0; rank < world.size(); ++rank) {
+      const auto host = static_cast<std::size_t>(world.host_of(rank));
+      if (host >= on_host_.size()) on_host_.resize(host + 1);
+    }
+    // Found out now, with all others, and not in an operation.
+    if (on_host_.size() > 1 && on_host_.size() < workers) (void)world.topology();
+  }
+
+  Algorithm algorithm(const Group& group) {
+    const GroupShape shape = shape_of(group);
+    if (shape != shape_) {
+      shape_ = shape;
+      chosen_ = choose(shape);
+    }
+    return chosen_;
   }
 
   VectorView buffer() const {
@@ -70,12 +70,9 @@ class PartialAllReduce::Impl {
     if (Status s = check(group); !s) return s;
     if (Status s = prepare(group); !s) return fail(s);
     last_ = group.sequence;
-    if (operation_.others.empty()) return {};  // the mean of one
-    if (layout_.in_one_shot) {
-      const Status status = one_shot_.mean(operation_, vector);
-      return status ? status : fail(status);
-    }
-    if (Status s = two_shot_.mean(operation_, vector, current_); !s) return fail(s);
+    if (group.members.size() == 1) return {};  // the mean of one
+    if (Status s = run(vector); !s) return fail(s);
+    if (chosen_ == Algorithm::one_shot) return {};
     if (vector.data == buffer().data) current_ = layout_.buffers - 1 - current_;
     return {};
   }
@@ -88,20 +85,79 @@ class PartialAllReduce::Impl {
     return status;
   }
 
+  Status run(VectorView vector) {
+    switch (chosen_) {
+      case Algorithm::one_shot:
+        return one_shot_.mean(operation_, vector);
+      case Algorithm::hierarchical:
+        return hierarchical_.mean(vector, current_);
+      default:
+        return two_shot_.mean(operation_, vector, current_);
+    }
+  }
+
+  GroupShape shape_of(const Group& group);
+  Algorithm choose(const GroupShape& shape) const;
   Status check(const Group& group) const;
   Status check(VectorView vector) const;
   Status prepare(const Group& group);
 
   const Layout layout_;
+  const Algorithm algorithm_;
+  const CostModel costs_;
   Windows windows_;
+  Staging staging_;
+  Packing packing_;
   OneShot one_shot_;
   TwoShot two_shot_;
+  Hierarchical hierarchical_;
+  std::vector<int> on_host_;  // members of the group at hand; zero in between
+  GroupShape shape_;          // of the last group, for which was
+  Algorithm chosen_ = Algorithm::two_shot;
   Operation operation_;
   unsigned current_ = 0;  // the buffer that has this worker's vector
   std::uint64_t last_ = 0;
   std::uint64_t announced_ = 0;
   Status failure_;
 };
+
+GroupShape PartialAllReduce::Impl::shape_of(const Group& group) {
+  GroupShape shape{static_cast<int>(group.members.size()), 1,
+                   static_cast<int>(group.members.size())};
+  if (on_host_.size() <= 1) return shape;
+  shape.hosts = shape.per_host = 0;
+  const auto count = [&](int rank) -> int& {
+    return on_host_[static_cast<std::size_t>(windows_.world().host_of(rank))];
+  };
+  for (const int rank : group.members) {
+    const int members = ++count(rank);
+    shape.hosts += members == 1;
+    shape.per_host = std::max(shape.per_host, members);
+  }
+  for (const int rank : group.members) count(rank) = 0;
+  return shape;
+}
+
+/// The cheapest of those that can be.
+Algorithm PartialAllReduce::Impl::choose(const GroupShape& shape) const {
+  const bool spreads = shape.hosts > 1 && shape.per_host > 1;
+  const auto possible = [&](Algorithm algorithm) {
+    if (algorithm == Algorithm::one_shot) return layout_.has_one_shot;
+    if (!layout_.has_others) return false;
+    return algorithm == Algorithm::two_shot || (spreads && Hierarchical::fits(layout_, shape));
+  };
+  if (algorithm_ != Algorithm::automatic) {
+    return possible(algorithm_) ? algorithm_ : Algorithm::two_shot;
+  }
+  Algorithm best = layout_.has_others ? Algorithm::two_shot : Algorithm::one_shot;
+  for (const Algorithm other : {Algorithm::one_shot, Algorithm::hierarchical}) {
+    const auto seconds = [&](Algorithm a) {
+      return costs_.seconds(a, layout_.vector_bytes(), shape);
+    };
+    if (possible(other) && seconds(other) < seconds(best)) best = other;
+  }
+  return best;
+}
 
 Status PartialAllReduce::Impl::check(const Group& group) const {
   if (!failure_) [[unlikely]]
@@ -153,6 +209,11 @@ Status PartialAllReduce::Impl::prepare(const Group& group) {
   operation_.sequence = group.sequence;
   operation_.place = static_cast<std::size_t>(own - members.begin());
   operation_.others.clear();
+  const bool announced = announced_ == group.sequence;
+  if (algorithm(group) == Algorithm::hierarchical) {
+    if (Status s = hierarchical_.prepare(group, shape_); !s) return s;
+    return announced ? Status() : hierarchical_.announce();
+  }
   // Everybody begins with its right-hand neighbour, so that nobody is served by all at once.
   for (std::size_t i = 1; i < members.size(); ++i) {
     const std::size_t place = (operation_.place + i) % members.size();
@@ -160,14 +221,13 @@ Status PartialAllReduce::Impl::prepare(const Group& group) {
     if (Status s = windows_.meet(members[place], &peer); !s) return s;
     operation_.others.push_back({peer, place});
   }
-  const bool announced = announced_ == group.sequence;
-  return announced || layout_.in_one_shot ? Status() : two_shot_.announce(operation_);
+  return announced || chosen_ == Algorithm::one_shot ? Status() : two_shot_.announce(operation_);
 }
 
 PartialAllReduce::PartialAllReduce(const World& world, std::string_view name, std::size_t count,
                                    Dtype dtype, PartialAllReduceOptions options)
     : impl_(std::make_unique<Impl>(world, name, Layout(world.size(), count, dtype, options),
-                                   std::move(options.wait))) {}
+                                   options)) {}
 
 PartialAllReduce::~PartialAllReduce() = default;
 PartialAllReduce::PartialAllReduce(PartialAllReduce&&) noexcept = default;
@@ -177,10 +237,11 @@ std::size_t PartialAllReduce::memory(int workers, std::size_t count, Dtype dtype
                                      PartialAllReduceOptions options) {
   const Layout layout(workers, count, dtype, options);
   const std::size_t lines = static_cast<std::size_t>(workers - 1) * partial_all_reduce::line;
-  const std::size_t lanes = layout.in_one_shot ? 0 : lines + TwoShot::lanes_bytes(layout);
+  const std::size_t lanes = layout.has_others ? lines + layout.lanes_bytes() : 0;
   return layout.bytes() + lines + lanes;
 }
 
+Algorithm PartialAllReduce::algorithm(const Group& group) const { return impl_->algorithm(group); }
 VectorView PartialAllReduce::buffer() const { return impl_->buffer(); }
 Status PartialAllReduce::announce(const Group& group) { return impl_->announce(group); }
 Status PartialAllReduce::mean(const Group& group) { return impl_->mean_of(group, impl_->buffer()); }

@@ -3,15 +3,30 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/function_ref.h"
+#include "slipstream/collectives/algorithm.h"
 #include "slipstream/collectives/group.h"
 #include "slipstream/kernels/vector.h"
 #include "slipstream/runtime/world.h"
 
 namespace slip {
+
+/// What a transport carries; load and store inside a host are always exact, and so is one shot.
+enum class Wire {
+  exact,  // the vector's own type
+  /// bfloat16: half the bytes of floats, a quarter of doubles. Arithmetic stays in the vector's own
+  /// type, and the mean is the same bit for bit at every member, but it differs from the exact mean
+  /// by up to `bf16_error` times the mean of the members' absolute values, element by element.
+  /// (A contribution, between hosts the sum of a host's, and the mean: each is rounded once, by at
+  /// most 2^-8 of itself.) It has the range of a float; below 2^-126 in absolute value it is off by
+  /// up to 2^-124 more.
+  bf16,
+};
+constexpr double bf16_error = 3.02 / 256;
 
 struct PartialAllReduceOptions {
   /// False: a failed operation leaves the vector as it was. True: it may leave anything there (who
@@ -21,6 +36,15 @@ struct PartialAllReduceOptions {
   /// How it waits for peers, if not as World::wait_until does until World::deadline: for callers
   /// who have something to answer meanwhile. It returns ok only once the condition holds.
   std::function<Status(FunctionRef<bool()> condition, std::string_view what)> wait = {};
+
+  // The same at all workers:
+
+  Wire wire = Wire::exact;
+  /// One that cannot be for a group (hierarchical, on one host) gives way to two_shot. With
+  /// one_shot memory is two vectors for every worker.
+  Algorithm algorithm = Algorithm::automatic;
+  /// What it is chosen by; not given: cost_model(world).
+  std::optional<CostModel> costs = {};
 };
 
 /// The mean of a vector over any group of workers, at each of them (P-Reduce: Ripples/Prague,
@@ -29,13 +53,18 @@ struct PartialAllReduceOptions {
 ///
 /// The mean is kernels::weighted_average over the members in order of rank, each with weight
 /// 1 / size (its error bound holds here), so the result is the same bit for bit at every member and
-/// on every transport, whichever way the bytes go:
+/// on every transport, in one shot as in two. Hierarchical: over the members of each host, and then
+/// the sum over hosts in order of their first members; the bound holds, too. Which way the bytes
+/// go is chosen by size and group (CostModel):
 ///   - small vectors in one shot: everybody writes its own into a lane at every peer, and averages
 ///     what has come;
 ///   - others in two: member i averages the i-th shard of all (reduce-scatter) and writes the mean
 ///     to everybody (all-gather), chunk by chunk, so that transfer and arithmetic overlap. Where
 ///     load and store reach a peer's memory, the shard is read straight out of it; else it comes
-///     through the peer's lane.
+///     through the peer's lane;
+///   - hierarchical, where hosts have several members: a leader of each host adds up what its
+///     members have, averages with the other leaders as above, and hands out the mean, in chunks
+///     that overlap. The leaders of a host's rails (Topology::leaders) take turns.
 ///
 /// Nothing is overwritten before its readers are done. Every word says its group's sequence, which
 /// only rises, and an operation is complete at a member when it has read every contribution to its
@@ -49,6 +78,10 @@ struct PartialAllReduceOptions {
 ///     Nobody writes before the receiver has said `ready` for this very group, which it does when
 ///     its operation before is complete and nothing is under way to it. It need not say so if that
 ///     operation was with the same peer and has the sequence before: nothing can lie between.
+///   - Hierarchical: a row of a lane is used again `window` rows later, when its mean has come
+///   back,
+///     and so it was read. A sum goes to other hosts only if, after it was made, none of its
+///     members had given up.
 ///   - What is staged because a peer cannot reach it (the caller's own memory) takes a place that
 ///     is used again `window` chunks later; that chunk's mean has then come, so it was read.
 ///
@@ -63,7 +96,8 @@ struct PartialAllReduceOptions {
 class PartialAllReduce {
  public:
   /// By every worker that will be in a group, at any time, with the same name, count, type and
-  /// options. Waits for nobody. Throws Error.
+  /// options. Waits for nobody, but for World::topology() where hosts have several workers. Throws
+  /// Error.
   PartialAllReduce(const World& world, std::string_view name, std::size_t count, Dtype dtype,
                    PartialAllReduceOptions options = {});
   ~PartialAllReduce();
@@ -71,14 +105,18 @@ class PartialAllReduce {
   PartialAllReduce& operator=(PartialAllReduce&&) noexcept;
 
   /// Bytes of registered memory that it takes at each of `workers`, at most: two vectors (one if
-  /// `in_place`), and one more where load and store do not reach all peers.
+  /// `in_place`), and one more where load and store do not reach all peers (up to eight of those
+  /// below 128 KiB). With Wire::bf16 2 bytes per element of its own come on top.
   static std::size_t memory(int workers, std::size_t count, Dtype dtype,
                             PartialAllReduceOptions options = {});
 
   /// This worker's registered vector: at the start of a cache line, zero at first. Unless
-  /// `in_place`, it is somewhere else after every `mean()`: two buffers take turns. Peers touch it
+  /// `in_place`, it may be somewhere else after a `mean()`: two buffers take turns. Peers touch it
   /// only while this worker is in `mean`.
   VectorView buffer() const;
+
+  /// How it averages a group; never `automatic`.
+  Algorithm algorithm(const Group& group) const;
 
   /// Optional: says early, as soon as the next group is known and while this worker still computes,
   /// that it will be in it: connects to its members, and spares them the wait for `ready`. The next

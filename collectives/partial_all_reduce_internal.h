@@ -1,36 +1,14 @@
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <vector>
 
 #include "slipstream/collectives/partial_all_reduce.h"
+#include "slipstream/collectives/staging_internal.h"
 #include "slipstream/collectives/windows_internal.h"
 #include "slipstream/kernels/vector.h"
 
 namespace slip::partial_all_reduce {
-
-/// Where things lie in a worker's region, the same for all: one or two buffers, then the lanes of
-/// operations in one shot, two for each sender. A lane is the payload and right behind it its word,
-/// so that a small vector is a single cache line.
-struct Layout {
-  Layout(int workers, std::size_t count, Dtype dtype, const PartialAllReduceOptions& options);
-
-  std::size_t vector_bytes() const { return count * size_of(dtype); }
-  std::size_t buffer(unsigned which) const { return which * round_up(vector_bytes(), line); }
-  std::size_t lane(int sender, int receiver, std::size_t half) const {
-    return buffer(buffers) + (slot(sender, receiver) * 2 + half) * lane_bytes;
-  }
-  std::size_t bytes() const;
-
-  int workers;
-  std::size_t count;  // elements of the vector
-  Dtype dtype;
-  bool in_one_shot;
-  unsigned buffers;         // one if in place, else two
-  std::size_t word_offset;  // in a lane
-  std::size_t lane_bytes;
-};
 
 /// Everybody sends everything to everybody.
 class OneShot {
@@ -47,54 +25,20 @@ class OneShot {
   std::vector<double> weights_;
 };
 
-/// Elements [begin, end).
-struct Range {
-  std::size_t begin = 0;
-  std::size_t end = 0;
-  std::size_t size() const { return end - begin; }
-};
-
-/// A vector in one shard per member, each from the start of a cache line, and a shard in chunks.
-/// Every shard has the same number of them; the last ones may be empty.
-struct Shards {
-  Shards() = default;
-  Shards(std::size_t members, std::size_t count, std::size_t element_bytes);
-
-  Range of(std::size_t place) const {
-    const std::size_t begin = std::min(place * shard, count);
-    return {begin, std::min(begin + shard, count)};
-  }
-  Range of(std::size_t place, std::size_t c) const {
-    const auto [begin, end] = of(place);
-    return {std::min(begin + c * chunk, end), std::min(begin + (c + 1) * chunk, end)};
-  }
-
-  std::size_t count = 0;   // elements of the vector
-  std::size_t shard = 0;   // elements of a shard, at most
-  std::size_t chunk = 0;   // elements of a chunk, at most
-  std::size_t chunks = 0;  // of a shard
-};
-
 /// Reduce-scatter and all-gather.
 ///
 /// A member's shard is cut into chunks, which go through three stages: contribute (everybody makes
 /// its part readable to that member), reduce (that member writes the mean to everybody) and collect
 /// (everybody waits for it). A stage is `ahead` chunks ahead of the next, so that they overlap.
-///
-/// The caller's own memory is staged through the buffer: chunk c takes the place of chunk c -
-/// window, which has been collected before, and so all of it stays in the processors' caches.
 class TwoShot {
  public:
-  TwoShot(Windows& windows, const Layout& layout);
-
-  /// Of the lanes that it opens where load and store do not reach a peer.
-  static std::size_t lanes_bytes(const Layout& layout);
+  TwoShot(Windows& windows, const Layout& layout, Staging& staging, Packing& packing);
 
   /// Says to those members who reach this worker through lanes that these are ready.
   Status announce(const Operation& operation);
 
-  /// `current` is the buffer with this worker's vector, or through which `vector` is staged. Unless
-  /// in place, means of the former come into the other one. A failure leaves the vector as it was.
+  /// `current` is the buffer with this worker's vector, or through which `vector` is staged. A
+  /// failure leaves the vector as it was, unless in place.
   Status mean(const Operation& operation, VectorView vector, unsigned current);
 
  private:
@@ -113,41 +57,123 @@ class TwoShot {
   void begin(const Operation& operation, VectorView vector, unsigned current);
   Status run();
   Status contribute(std::size_t c);
-  Status offer(Party& party, VectorView part, std::size_t c);
+  Status offer(const Party& party, std::size_t c);
   Status reduce(std::size_t c);
   Status find(Party& party, std::size_t c);
-  void reduce_block(Range block, std::size_t in_chunk);
+  void reduce_block(std::size_t c, Range block);
   Status collect(std::size_t c);
   Status complete();
 
-  unsigned flags() const;
-  /// Where this worker's shard of the mean goes.
-  VectorView result() const { return staged_ || in_place() ? vector_ : buffer(1 - current_); }
-  void keep(std::size_t c);
-  void restore();
-
-  bool in_place() const { return layout_.buffers == 1; }
+  const Shards& shards() const { return staging_.shards(); }
   std::size_t bytes(std::size_t elements) const { return elements * size_of(layout_.dtype); }
-  /// Where chunk `c` begins in a shard's or a lane's memory, in bytes.
-  std::size_t offset(std::size_t c, bool staged) const;
-  /// Chunk `c` of the shard of `place`, where it is staged.
-  VectorView staged_chunk(std::size_t place, std::size_t c) const;
-  VectorView buffer(unsigned which) const;
+  /// Where this worker's shard of the mean goes.
+  VectorView result(std::size_t c) const {
+    return staging_.staged() ? staging_.part(place_, c) : staging_.landing(place_, c);
+  }
 
   Windows& windows_;
   const Layout& layout_;
+  Staging& staging_;
+  Packing& packing_;
   std::vector<ConstVectorView> inputs_;  // by place
   std::vector<double> weights_;
   // Of this operation.
   std::uint64_t sequence_ = 0;
   std::size_t place_ = 0;      // of this worker
   std::vector<Party> others_;  // in the order in which they are served
+  bool rounds_ = false;        // some are reached by the transport, which may round
+};
+
+/// Between hosts: each has a leader among the members on it, which reduces what these have,
+/// averages with the other leaders, and hands out the mean. So every byte leaves and enters a host
+/// once, and not once for every member.
+///
+/// There is a shard for each host. Chunk c of all of them together, row c, goes through three
+/// stages, one `ahead` rows ahead of the next:
+///   - gather: the leader sums its host's members (each weighted by 1 / size) into the landing
+///     place, and puts the sums of other hosts' shards into its lanes at their leaders;
+///   - reduce: it adds the hosts' sums of its own shard, and puts the mean to the other leaders;
+///   - hand out: once the other shards' means have come, its members get the row.
+/// To the others the leader is all there is: they contribute to it, and collect from it.
+///
+/// Lanes hold `window` rows. What they held `window` rows ago has become a mean and come back.
+class Hierarchical {
+ public:
+  Hierarchical(Windows& windows, const Layout& layout, Staging& staging, Packing& packing);
+
+  /// Whether lanes suffice for a group of that shape.
+  static bool fits(const Layout& layout, const GroupShape& shape) {
+    return chunk_of(layout, shape) > 0;
+  }
+
+  /// Who leads whom; connects to those with whom this worker has to do.
+  Status prepare(const Group& group, const GroupShape& shape);
+  /// Says to those who reach this worker through lanes that these are ready.
+  Status announce();
+  /// As TwoShot's.
+  Status mean(VectorView vector, unsigned current);
+
+ private:
+  /// A member of this host, or another host's leader.
+  struct Party {
+    Peer* peer;
+    std::size_t place;     // among the host's members, or among the hosts
+    std::size_t own_lane;  // this worker's, at the party
+    std::size_t lane;      // the party's, at this worker
+    unsigned flags = 0;    // as it said last
+  };
+  struct Host {
+    int number = 0;  // in the topology
+    int leader = 0;
+  };
+
+  /// Elements; 0 if there is none that fits.
+  static std::size_t chunk_of(const Layout& layout, const GroupShape& shape);
+  int leader_of(int host, int first, const Group& group) const;
+  Status meet(int rank, std::size_t place, std::size_t own_lane, std::size_t lane,
+              std::vector<Party>* parties);
+
+  Status run();
+  // The leader's.
+  Status gather(std::size_t row);
+  Status reduce(std::size_t row);
+  Status hand_out(std::size_t row);
+  ConstVectorView input(const Party& party, std::size_t shard, std::size_t row) const;
+  VectorView unpacked(std::size_t in_lanes, std::size_t count) const;
+  Status write_mean(const Party& party, std::size_t shard, std::size_t row, bool announces);
+  // The others'.
+  Status contribute(std::size_t row);
+  Status collect(std::size_t row);
+  void take(std::size_t row);
+  Status complete();
+
+  const Shards& shards() const { return staging_.shards(); }
+  std::size_t bytes(std::size_t elements) const { return elements * size_of(layout_.dtype); }
+  std::size_t first_of(std::size_t shard, std::size_t row) const {
+    return shards().of(shard, row).begin;
+  }
+  /// Of `shard` of a row in a member's lane.
+  std::size_t in_lane(std::size_t shard, std::size_t row) const {
+    return (shard * rows_in_lane_ + row % rows_in_lane_) * bytes(shards_.chunk);
+  }
+
+  Windows& windows_;
+  const Layout& layout_;
+  Staging& staging_;
+  Packing& packing_;
+  std::vector<ConstVectorView> inputs_;  // by place
+  std::vector<double> weights_;
+  // Of this operation.
+  std::uint64_t sequence_ = 0;
+  std::vector<Host> hosts_;  // in order of their first members
+  std::size_t host_ = 0;     // this worker's
+  std::size_t place_ = 0;    // of this worker among its host's members
+  bool leads_ = false;
+  std::vector<Party> members_;  // the others of this host; if it does not lead, only who does
+  std::vector<Party> leaders_;  // the others, if it leads
+  double weight_ = 0;           // of a member
   Shards shards_;
-  Range own_;  // this worker's shard
-  VectorView vector_;
-  unsigned current_ = 0;
-  bool staged_ = false;
-  std::size_t kept_ = 0;  // chunks of every shard
+  std::size_t rows_in_lane_ = 0;
 };
 
 }  // namespace slip::partial_all_reduce

@@ -49,20 +49,25 @@ Status Windows::meet(int rank, Peer** met) {
   return {};
 }
 
-Status Windows::open_lanes(std::size_t bytes) {
-  if (lanes_.data() != nullptr) return {};
+Status Windows::open_lanes(const Peer& peer, std::uint64_t sequence, std::size_t bytes) {
+  if (peer.ready_for == sequence) return {};
   try {
-    lanes_ = world_.allocate(name_ + "/lanes", lines_bytes() + bytes);
-    return {};
+    if (lanes_.data() == nullptr) {
+      lanes_ = world_.allocate(name_ + "/lanes", lines_bytes() + bytes);
+    }
   } catch (const Error& error) {
     return error.status();
   }
+  return signal(peer, Sign::ready, progress(sequence, 0));
 }
 
-Status Windows::find_lanes(Peer& peer) {
+Status Windows::find_lanes(Peer& peer, std::uint64_t sequence, std::size_t bytes) {
+  if (peer.ready_for == sequence) return {};
+  if (Status s = await(peer, Sign::ready, progress(sequence, 0)); !s) return s;
+  if (Status s = check_sequence(peer, word(peer, Sign::ready), sequence); !s) return s;
   if (peer.lanes.peer >= 0) return {};
   try {
-    peer.lanes = attach(peer.rank, name_ + "/lanes", lanes_.bytes());
+    peer.lanes = attach(peer.rank, name_ + "/lanes", lines_bytes() + bytes);
     return {};
   } catch (const Error& error) {
     return error.status();

@@ -125,6 +125,20 @@ class Windows {
     return await(peer, [&] { return reached(word(peer, sign), progress); });
   }
 
+  /// Until the peer has contributed that many steps to the group, through its lane or to be loaded.
+  /// What it said with it goes to `flags`.
+  Status await_contribution(const Peer& peer, bool through_lane, std::uint64_t sequence,
+                            std::size_t steps, unsigned* flags) {
+    const auto said = [&] {
+      return through_lane ? lane_word(peer) : word(peer, Sign::contributed);
+    };
+    const Iteration wanted = progress(sequence, steps);
+    if (Status s = await(peer, [&] { return reached(said(), wanted); }); !s) return s;
+    const Word word = said();
+    *flags = flags_of(word);
+    return check_sequence(peer, word, sequence);
+  }
+
   /// Until what was put to `peer` may be overwritten here.
   Status await_local_completion(const Peer& peer) {
     if (copies_at_post_ || peer.mapped()) return {};
@@ -145,14 +159,20 @@ class Windows {
   // ---- Lanes, for peers that cannot reach this worker's memory by load and store: a word for each
   // of them, and `bytes` behind these.
 
-  /// Makes this worker's, on first use.
-  Status open_lanes(std::size_t bytes);
-  /// Connects to those of a peer that has said that it is ready.
-  Status find_lanes(Peer& peer);
-  const std::byte* lanes() const { return lanes_.data() + lines_bytes(); }
+  /// Makes this worker's, on first use, and says to the peer that they are ready for this group.
+  Status open_lanes(const Peer& peer, std::uint64_t sequence, std::size_t bytes);
+  /// Connects to those of a peer, which are as large, as soon as it has said that it is ready for
+  /// this group.
+  Status find_lanes(Peer& peer, std::uint64_t sequence, std::size_t bytes);
+  std::byte* lanes() const { return lanes_.data() + lines_bytes(); }
   /// What the peer has said about what it put there.
   Word lane_word(const Peer& peer) const {
     return lanes_.word(slot(peer.rank, world_.rank()) * line);
+  }
+  /// Bytes that are announced with those of a later call, or these.
+  Status put_to_lanes(const Peer& peer, std::size_t offset, const void* from,
+                      std::size_t bytes) const {
+    return world_.transport().put(peer.lanes, lines_bytes() + offset, from, bytes);
   }
   Status put_to_lanes(const Peer& peer, std::size_t offset, const void* from, std::size_t bytes,
                       Iteration progress) const {

@@ -50,6 +50,15 @@ void axpy(VectorView y, double a, ConstVectorView x);
 /// out = x.
 void copy(VectorView out, ConstVectorView x);
 
+/// out = x in bfloat16: the upper halves of the floats, rounded to nearest, ties to even. Error: at
+/// most 2^-8 (1 + 2^-16) |x| from 2^-126 on, where it does not round to infinity (from about
+/// 3.39e38 on); less than 2^-126 below. NaN stays NaN. One vector has as many elements as the
+/// other.
+void to_bf16(std::span<std::uint16_t> out, ConstVectorView x);
+
+/// out = x, exactly. `x` may be the last bytes of `out`'s memory.
+void from_bf16(VectorView out, std::span<const std::uint16_t> x);
+
 /// A hash of the size and of the 8-byte words (the tail padded with zeros), each scattered by
 /// slip::mix: detects torn and lost writes in debug builds. Every change of a single word changes
 /// it; it is no protection against malice.

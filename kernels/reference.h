@@ -1,6 +1,8 @@
 #pragma once
 
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "slipstream/kernels/kernels.h"
@@ -48,6 +50,23 @@ void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
 template <class T>
 void axpy(VectorView y, double a, ConstVectorView x) {
   for (std::size_t i = 0; i < y.count; ++i) y.as<T>()[i] += static_cast<T>(a) * x.as<T>()[i];
+}
+
+template <class T>
+void to_bf16(std::span<std::uint16_t> out, ConstVectorView x) {
+  for (std::size_t i = 0; i < x.count; ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(x.as<T>()[i]));
+    const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
+    const std::uint32_t rounded = is_nan ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);
+    out[i] = static_cast<std::uint16_t>(rounded >> 16);
+  }
+}
+
+template <class T>
+void from_bf16(VectorView out, std::span<const std::uint16_t> x) {
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    out.as<T>()[i] = static_cast<T>(std::bit_cast<float>(std::uint32_t{x[i]} << 16));
+  }
 }
 
 }  // namespace slip::kernels::reference

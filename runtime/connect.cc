@@ -114,9 +114,11 @@ std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
     join.timeout = options.join_timeout;
     parts->bootstrap = std::make_unique<TcpBootstrap>(join);
     parts->progress = progress_thread();
+    const auto members = std::make_shared<const std::vector<Topology::Member>>(introduce(*parts));
     parts->real_topology = std::make_shared<LazyTopology>(
-        [members = introduce(*parts), &bootstrap = *parts->bootstrap, options] {
-          return gather_topology(bootstrap, members, options.join_timeout);
+        [members](int rank) { return members->at(static_cast<std::size_t>(rank)).host; },
+        [members, &bootstrap = *parts->bootstrap, options] {
+          return gather_topology(bootstrap, *members, options.join_timeout);
         });
   } else {
     parts->bootstrap = std::make_unique<LocalBootstrap>(std::make_shared<LocalStore>(1), 0,

@@ -48,6 +48,7 @@ Counters& World::counters() const { return *parts_->counters; }
 int World::next_number() const { return parts_->next_number++; }
 const WorldOptions& World::options() const { return parts_->options; }
 const Topology& World::topology() const { return parts_->topology->get(); }
+int World::host_of(int rank) const { return parts_->topology->host_of(rank); }
 
 Status World::bind() const {
   if (!parts_->real_topology) {

@@ -73,6 +73,8 @@ class World {
   /// lowest rank of each host reads its machine and tells the others, so it must ask, too, within
   /// `join_timeout`. The workers of one process share one. Throws Error.
   const Topology& topology() const;
+  /// The host of `rank` in `topology()`, which need not be found out for it.
+  int host_of(int rank) const;
   /// Binds the calling thread, and those that it starts, to this worker's core on the real host,
   /// whatever is modelled. Asks as `topology()` does. Not supported in virtual time.
   Status bind() const;

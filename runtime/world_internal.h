@@ -13,10 +13,14 @@
 
 namespace slip {
 
-/// A topology that is made when it is first asked for. Any thread may ask.
+/// A topology that is made when it is first asked for, but for the hosts, which are known at once.
+/// Any thread may ask.
 class LazyTopology {
  public:
-  explicit LazyTopology(std::function<Topology()> make) : make_(std::move(make)) {}
+  LazyTopology(std::function<int(int)> host_of, std::function<Topology()> make)
+      : host_of_(std::move(host_of)), make_(std::move(make)) {}
+
+  int host_of(int rank) const { return host_of_(rank); }
 
   const Topology& get() {
     const std::lock_guard lock(mutex_);
@@ -25,6 +29,7 @@ class LazyTopology {
   }
 
  private:
+  const std::function<int(int)> host_of_;
   std::mutex mutex_;  // guards all below
   std::function<Topology()> make_;
   std::optional<Topology> topology_;

@@ -55,23 +55,28 @@ Topology gather_topology(Bootstrap& bootstrap, const std::vector<Topology::Membe
 
 std::shared_ptr<LazyTopology> local_topology(int workers) {
   std::vector<Topology::Member> members(static_cast<std::size_t>(workers), {0, allowed_cpus()});
-  return std::make_shared<LazyTopology>([members = std::move(members)] {
-    return Topology(members, {std::make_shared<const Machine>(read_machine())});
-  });
+  return std::make_shared<LazyTopology>(
+      [](int) { return 0; },
+      [members = std::move(members)] {
+        return Topology(members, {std::make_shared<const Machine>(read_machine())});
+      });
 }
 
 std::shared_ptr<LazyTopology> modelled_or(std::shared_ptr<LazyTopology> real, int workers,
                                           const WorldOptions& options) {
-  const int per_host = options.network.workers_per_host;
-  const bool models = per_host > 0 || !options.network.instant() || !options.machines.empty();
+  const int blocks = options.network.workers_per_host;
+  const bool models = blocks > 0 || !options.network.instant() || !options.machines.empty();
   if (real && !models) return real;
-  return std::make_shared<LazyTopology>([=, files = options.machines] {
-    std::vector<std::shared_ptr<const Machine>> machines;
-    for (const std::string& file : files) {
-      machines.push_back(std::make_shared<const Machine>(read_machine(file)));
-    }
-    return topology_in_blocks(workers, std::max(1, per_host), machines);
-  });
+  const int per_host = std::max(1, blocks);
+  return std::make_shared<LazyTopology>(
+      [per_host](int rank) { return rank / per_host; },
+      [=, files = options.machines] {
+        std::vector<std::shared_ptr<const Machine>> machines;
+        for (const std::string& file : files) {
+          machines.push_back(std::make_shared<const Machine>(read_machine(file)));
+        }
+        return topology_in_blocks(workers, per_host, machines);
+      });
 }
 
 }  // namespace slip

@@ -68,6 +68,7 @@ Scenario random_scenario(std::uint64_t seed) {
       s.count = 1 + random.below(random.below(2) == 0 ? 100 : 3000);
   }
   s.options.in_place = random.below(2) == 0;
+  s.options.algorithm = random.below(2) == 0 ? Algorithm::automatic : Algorithm::hierarchical;
   std::uint64_t sequence = 0;
   const std::uint64_t groups = s.count > 10'000 ? 4 : 5 + random.below(20);
   for (std::uint64_t i = 0; i < groups; ++i) {
@@ -102,13 +103,19 @@ Vectors<T> starts(const Scenario& s) {
   return vectors;
 }
 
-/// One group after the other, in plain loops.
-template <class T>
-void average(Vectors<T>& vectors, const Group& group) {
-  Vectors<T> inputs;
-  for (const int rank : group.members) inputs.push_back(vectors[static_cast<std::size_t>(rank)]);
-  const std::vector<T> mean = testing::mean_of(inputs);
-  for (const int rank : group.members) vectors[static_cast<std::size_t>(rank)] = mean;
+/// One group after the other, in plain loops: `step(group)` is called behind each.
+template <class T, class Step>
+void average(const Scenario& s, Vectors<T>& vectors, Step step) {
+  const auto hosts =
+      testing::hosts_of(s.workers, s.launch, s.count, dtype_of<T>(), s.options, s.groups);
+  for (std::size_t i = 0; i < s.groups.size(); ++i) {
+    const std::vector<int>& members = s.groups[i].members;
+    Vectors<T> inputs;
+    for (const int rank : members) inputs.push_back(vectors[static_cast<std::size_t>(rank)]);
+    const std::vector<T> mean = testing::mean_of(inputs, hosts[i]);
+    for (const int rank : members) vectors[static_cast<std::size_t>(rank)] = mean;
+    step(s.groups[i]);
+  }
 }
 
 /// A worker that takes its groups in order, each with the vector that the one before left, in
@@ -160,7 +167,7 @@ template <class T>
 void check_means(const Scenario& s, std::uint64_t seed) {
   const Vectors<T> before = starts<T>(s);
   Vectors<T> expected = before;
-  for (const Group& group : s.groups) average(expected, group);
+  average(s, expected, [](const Group&) {});
   Vectors<T> after(before.size());
   launch(
       s.workers,
@@ -196,22 +203,24 @@ std::vector<Vectors<float>> histories(const Scenario& s) {
   Vectors<float> now = starts<float>(s);
   std::vector<Vectors<float>> history(now.size());
   for (std::size_t rank = 0; rank < now.size(); ++rank) history[rank].push_back(now[rank]);
-  for (const Group& group : s.groups) {
-    average(now, group);
+  average(s, now, [&](const Group& group) {
     for (const int rank : group.members) {
       history[static_cast<std::size_t>(rank)].push_back(now[static_cast<std::size_t>(rank)]);
     }
-  }
+  });
   return history;
 }
 
-/// One worker is stopped at some time. Returns how many fail.
-int stop_one(Scenario s, std::uint64_t seed) {
+enum class End { stopped, killed };
+
+/// One worker ends at some time. Returns how many fail.
+int end_one(Scenario s, End end, std::uint64_t seed) {
   Random random(key({seed, 99}));
   const int victim = static_cast<int>(random.below(static_cast<std::uint64_t>(s.workers)));
   const Duration when = from_seconds(random.uniform(0, 2e-3));
   s.options.in_place = false;
   const std::vector<Vectors<float>> history = histories(s);
+  if (end == End::killed) s.launch.crashes = {{victim, when}};
   World* to_stop = nullptr;
   int failed = 0;
   launch(
@@ -220,7 +229,8 @@ int stop_one(Scenario s, std::uint64_t seed) {
         if (world.rank() == s.workers) {  // who stops it
           world.set_compute_time(when);
           world.compute([] {});
-          if (to_stop != nullptr) to_stop->abort({Code::stopped, "enough"});
+          const bool stops = end == End::stopped && to_stop != nullptr;
+          if (stops) to_stop->abort({Code::stopped, "enough"});
           return;
         }
         if (world.rank() == victim) to_stop = &world;
@@ -245,14 +255,56 @@ int stop_one(Scenario s, std::uint64_t seed) {
   return failed;
 }
 
-TEST(PartialAllReduceSeeds, WhoFailsHasTheVectorOfItsLastGroup) {
+class PartialAllReduceEnds : public ::testing::TestWithParam<End> {};
+
+TEST_P(PartialAllReduceEnds, WhoFailsHasTheVectorOfItsLastGroup) {
   int failed = 0;
   int runs = 0;
   testing::for_seeds(200, [&](std::uint64_t seed) {
     ++runs;
-    failed += stop_one(random_scenario(seed), seed);
+    failed += end_one(random_scenario(seed), GetParam(), seed);
   });
   EXPECT_GT(failed, runs / 4);
+}
+
+/// Hosts of several workers, and vectors of several rows.
+Scenario between_hosts(std::uint64_t seed) {
+  Scenario s = random_scenario(seed);
+  Random random(key({seed, 3}));
+  s.workers = 4 + static_cast<int>(random.below(9));
+  s.count = 1000 + random.below(60'000);
+  s.options.algorithm = Algorithm::hierarchical;
+  s.launch.world.network.workers_per_host = 2 + static_cast<int>(random.below(3));
+  for (Group& group : s.groups) group = random_group(group.sequence, s.workers, random);
+  return s;
+}
+
+TEST_P(PartialAllReduceEnds, BetweenHostsToo) {
+  int failed = 0;
+  int runs = 0;
+  testing::for_seeds(200, [&](std::uint64_t seed) {
+    ++runs;
+    failed += end_one(between_hosts(seed), GetParam(), seed);
+  });
+  EXPECT_GT(failed, runs / 4);
+}
+
+INSTANTIATE_TEST_SUITE_P(, PartialAllReduceEnds, ::testing::Values(End::stopped, End::killed),
+                         [](const auto& info) {
+                           return info.param == End::stopped ? "stopped" : "killed";
+                         });
+
+TEST(PartialAllReduceSeeds, BetweenHostsEveryGroupHasItsMean) {
+  int hierarchical = 0;
+  testing::for_seeds(200, [&](std::uint64_t seed) {
+    const Scenario s = between_hosts(seed);
+    check_means<float>(s, seed);
+    for (const auto& hosts :
+         testing::hosts_of(s.workers, s.launch, s.count, Dtype::float32, s.options, s.groups)) {
+      hierarchical += !hosts.empty();
+    }
+  });
+  EXPECT_GT(hierarchical, 0);
 }
 
 /// Virtual time until all of `groups` are done.

@@ -29,11 +29,15 @@ using testing::same_bits;
 
 /// For rounds 0, 1, ...
 template <class T>
-std::vector<std::vector<T>> expected_means(int workers, std::size_t count, int rounds) {
+std::vector<std::vector<T>> expected_means(Path path, int workers, std::size_t count, int rounds) {
+  const Group all{1, testing::everyone(workers)};
+  const auto hosts = testing::hosts_of(workers, options_of(path), count, dtype_of<T>(),
+                                       PartialAllReduceOptions{}, {all})
+                         .front();
   std::vector<std::vector<T>> means;
   for (int round = 0; round < rounds; ++round) {
-    means.push_back(testing::expected_mean<T>(testing::everyone(workers), count,
-                                              static_cast<std::uint64_t>(round)));
+    means.push_back(
+        testing::expected_mean<T>(all.members, count, static_cast<std::uint64_t>(round), hosts));
   }
   return means;
 }
@@ -43,9 +47,10 @@ enum class Memory { registered, users, mixed };
 
 class AllReduceTest : public ::testing::TestWithParam<std::tuple<Path, int>> {
  protected:
+  static Path path() { return std::get<0>(GetParam()); }
   static int workers() { return std::get<1>(GetParam()); }
   static void run(const std::function<void(World&)>& work) {
-    launch(workers(), work, options_of(std::get<0>(GetParam())));
+    launch(workers(), work, options_of(path()));
   }
 
   /// The means of `expected`, a round each.
@@ -77,7 +82,7 @@ class AllReduceTest : public ::testing::TestWithParam<std::tuple<Path, int>> {
 TEST_P(AllReduceTest, GivesEveryWorkerTheMeanBitForBit) {
   for (const std::size_t count :
        {std::size_t{1}, std::size_t{3}, std::size_t{1000}, large<float>(workers())}) {
-    const auto expected = expected_means<float>(workers(), count, 3);
+    const auto expected = expected_means<float>(path(), workers(), count, 3);
     for (const Memory memory : {Memory::registered, Memory::users, Memory::mixed}) {
       for (const bool in_place : {false, true}) expect_means<float>(expected, memory, in_place);
     }
@@ -86,7 +91,7 @@ TEST_P(AllReduceTest, GivesEveryWorkerTheMeanBitForBit) {
 
 TEST_P(AllReduceTest, TakesDoubles) {
   for (const std::size_t count : {std::size_t{5}, large<double>(workers())}) {
-    const auto expected = expected_means<double>(workers(), count, 2);
+    const auto expected = expected_means<double>(path(), workers(), count, 2);
     for (const Memory memory : {Memory::registered, Memory::users}) {
       for (const bool in_place : {false, true}) expect_means<double>(expected, memory, in_place);
     }
@@ -97,7 +102,7 @@ TEST_P(AllReduceTest, TakesDoubles) {
 TEST_P(AllReduceTest, KeepsOperationsApartWhenAStragglerReadsLate) {
   constexpr int rounds = 50;
   for (const std::size_t count : {std::size_t{6}, std::size_t{9000}}) {
-    const auto expected = expected_means<float>(workers(), count, rounds);
+    const auto expected = expected_means<float>(path(), workers(), count, rounds);
     run([&](World& world) {
       AllReduce all_reduce(world, "vector", count, Dtype::float32);
       for (int round = 0; round < rounds; ++round) {
@@ -129,8 +134,8 @@ TEST_P(AllReduceTest, OfNothingIsABarrier) {
 
 TEST_P(AllReduceTest, SeveralAtOnceDoNotDisturbEachOther) {
   constexpr int rounds = 5;
-  const auto floats = expected_means<float>(workers(), 10, rounds);
-  const auto doubles = expected_means<double>(workers(), 5000, rounds);
+  const auto floats = expected_means<float>(path(), workers(), 10, rounds);
+  const auto doubles = expected_means<double>(path(), workers(), 5000, rounds);
   run([&](World& world) {
     AllReduce first(world, "first", 10, Dtype::float32);
     AllReduce second(world, "second", 5000, Dtype::float64);
@@ -147,7 +152,8 @@ TEST_P(AllReduceTest, SeveralAtOnceDoNotDisturbEachOther) {
 
 INSTANTIATE_TEST_SUITE_P(
     , AllReduceTest,
-    ::testing::Combine(::testing::Values(Path::mapped, Path::put, Path::delayed, Path::simulated,
+    ::testing::Combine(::testing::Values(Path::mapped, Path::put, Path::delayed, Path::mapped_hosts,
+                                         Path::delayed_hosts, Path::simulated,
                                          Path::simulated_links, Path::simulated_delays),
                        ::testing::Values(1, 2, 3, 5, 8)),
     [](const auto& info) {

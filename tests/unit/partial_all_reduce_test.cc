@@ -24,6 +24,7 @@ using namespace std::chrono_literals;
 using testing::expected_mean;
 using testing::fill;
 using ::testing::HasSubstr;
+using testing::hosts_of;
 using testing::large;
 using testing::options_of;
 using testing::Path;
@@ -74,7 +75,8 @@ class PartialAllReduceTest : public ::testing::TestWithParam<std::tuple<Path, in
         const Status status =
             registered ? partial.mean(group) : partial.mean(group, view(std::span(own)));
         status.throw_if_failed();
-        EXPECT_TRUE(same_bits<T>(vector(), expected_mean<T>(group.members, count, k)))
+        EXPECT_TRUE(same_bits<T>(
+            vector(), expected_mean<T>(group.members, count, k, hosts_of(world, partial, group))))
             << "rank " << world.rank() << ", group " << k << " of " << group.members.size();
       }
     });
@@ -110,8 +112,9 @@ TEST_P(PartialAllReduceTest, KeepsGroupsApartWhenAStragglerReadsLate) {
         if (!is_member(group, world.rank())) continue;
         fill<float>(partial.buffer().as<float>(), world.rank(), k);
         partial.mean(group).throw_if_failed();
-        EXPECT_TRUE(same_bits<float>(partial.buffer().as<float>(),
-                                     expected_mean<float>(group.members, count, k)))
+        EXPECT_TRUE(same_bits<float>(
+            partial.buffer().as<float>(),
+            expected_mean<float>(group.members, count, k, hosts_of(world, partial, group))))
             << "rank " << world.rank() << ", group " << k << ", " << count << " elements";
       }
     });
@@ -120,7 +123,8 @@ TEST_P(PartialAllReduceTest, KeepsGroupsApartWhenAStragglerReadsLate) {
 
 INSTANTIATE_TEST_SUITE_P(
     , PartialAllReduceTest,
-    ::testing::Combine(::testing::Values(Path::mapped, Path::put, Path::delayed, Path::simulated,
+    ::testing::Combine(::testing::Values(Path::mapped, Path::put, Path::delayed, Path::mapped_hosts,
+                                         Path::delayed_hosts, Path::simulated,
                                          Path::simulated_links, Path::simulated_delays),
                        ::testing::Values(2, 3, 6)),
     [](const auto& info) {
@@ -138,7 +142,8 @@ LaunchOptions simulated_links(sim::Link link = {1e9, 5us}) {
 // ---- Time.
 
 /// Virtual time until all of `groups` are done by 4 workers.
-Duration time_of(const std::vector<Group>& groups, std::size_t count) {
+Duration time_of(const std::vector<Group>& groups, std::size_t count,
+                 const LaunchOptions& options = simulated_links()) {
   Time end{};
   launch(
       4,
@@ -149,7 +154,7 @@ Duration time_of(const std::vector<Group>& groups, std::size_t count) {
         }
         end = std::max(end, world.now());
       },
-      simulated_links());
+      options);
   return end;
 }
 
@@ -310,7 +315,6 @@ struct Failure {
 /// not has the mean. Returns how many of the others failed.
 int fail_in_mid_operation(const Failure& failure) {
   const Group group{1, {0, 1, 2}};
-  const std::vector<float> mean = expected_mean<float>(group.members, failure.count, 1);
   std::atomic<World*> victim = nullptr;
   std::atomic<int> failed = 0;
   // Whoever leaves first leaves its memory behind: what is tested is the operation.
@@ -334,6 +338,8 @@ int fail_in_mid_operation(const Failure& failure) {
         };
         fill<float>(vector(), world.rank(), 1);
         const std::vector<float> before(vector().begin(), vector().end());
+        const std::vector<float> mean =
+            expected_mean<float>(group.members, failure.count, 1, hosts_of(world, partial, group));
         if (world.rank() == 1) victim = &world;
         partial.announce(group).throw_if_failed();  // they have met
         world.bootstrap().fence(10s);
@@ -362,14 +368,24 @@ int fail_in_mid_operation(const Failure& failure) {
   return failed;
 }
 
-TEST(PartialAllReduce, AMemberThatFailsAtAnyVirtualTimeDamagesNobodysVector) {
+/// Ranks 0 and 1 on one host, which 0 leads, and 2 on another; or each on its own.
+class PartialAllReduceHosts : public ::testing::TestWithParam<int> {
+ protected:
+  static LaunchOptions on_hosts(LaunchOptions options) {
+    options.world.network.workers_per_host = GetParam();
+    return options;
+  }
+};
+
+TEST_P(PartialAllReduceHosts, AMemberThatFailsAtAnyVirtualTimeDamagesNobodysVector) {
   for (const std::size_t count : {8, 10'000, 500'000}) {
-    const Duration whole = time_of({{1, {0, 1, 2}}}, count);
+    const Duration whole = time_of({{1, {0, 1, 2}}}, count, on_hosts(simulated_links()));
     for (const Memory memory : {Memory::registered, Memory::users}) {
       int failed = 0;
       constexpr int moments = 40;
       for (int i = 0; i < moments; ++i) {
-        failed += fail_in_mid_operation({simulated_links(), count, memory, [&](World& watcher) {
+        const LaunchOptions options = on_hosts(simulated_links());
+        failed += fail_in_mid_operation({options, count, memory, [&](World& watcher) {
                                            watcher.set_compute_time(whole * i / moments);
                                            watcher.compute([] {});
                                          }});
@@ -382,11 +398,11 @@ TEST(PartialAllReduce, AMemberThatFailsAtAnyVirtualTimeDamagesNobodysVector) {
   }
 }
 
-TEST(PartialAllReduce, AMemberThatFailsAmongThreadsDamagesNobodysVector) {
+TEST_P(PartialAllReduceHosts, AMemberThatFailsAmongThreadsDamagesNobodysVector) {
   for (const bool mapped : {true, false}) {
     for (const Memory memory : {Memory::registered, Memory::users}) {
       for (int i = 0; i < 25; ++i) {
-        LaunchOptions options;
+        LaunchOptions options = on_hosts({});
         if (!mapped) options.faults = FaultPlan{};
         fail_in_mid_operation({options, 300'000, memory, [i](World& watcher) {
                                  const Time begin = watcher.now();
@@ -397,6 +413,9 @@ TEST(PartialAllReduce, AMemberThatFailsAmongThreadsDamagesNobodysVector) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(, PartialAllReduceHosts, ::testing::Values(1, 2),
+                         [](const auto& info) { return std::to_string(info.param) + "_per_host"; });
 
 TEST(PartialAllReduce, ALostMemberIsNamedToWhomItsLossDoesNotReach) {
   LaunchOptions options = simulated_links();

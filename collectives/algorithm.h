@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "slipstream/runtime/world.h"
+
+namespace slip {
+
+/// How a partial all-reduce moves its bytes; see PartialAllReduce.
+enum class Algorithm : std::uint8_t {
+  automatic,  // what the cost model says
+  one_shot,
+  two_shot,
+  hierarchical
+};
+
+/// "automatic", "one-shot", ...
+std::string_view to_string(Algorithm algorithm);
+
+/// What the time of an operation depends on besides its size.
+struct GroupShape {
+  int members = 1;
+  int hosts = 1;     // that they are on
+  int per_host = 1;  // members on the host that has most
+
+  bool operator==(const GroupShape&) const = default;
+};
+
+/// A path between two workers.
+struct PathCost {
+  double latency = 0;    // seconds until a word is seen
+  double bandwidth = 0;  // bytes/s in one direction
+};
+
+/// What an operation takes, from a few constants. Immutable values; every member of a group must
+/// have the same ones, for all must choose alike.
+struct CostModel {
+  /// Between two workers of one host, and out of a host's NIC, which its workers share. The
+  /// defaults were measured with `slip perf put` (two cores of one package) and are those of a 25
+  /// Gbit/s network.
+  PathCost inner{0.2e-6, 12e9};
+  PathCost outer{5e-6, 3e9};
+  /// Bytes of input that a worker averages in a second: `slip perf kernel`, of vectors in cache.
+  double arithmetic = 12e9;
+
+  /// Seconds that an all-reduce of `bytes` takes.
+  double seconds(Algorithm algorithm, std::size_t bytes, const GroupShape& shape) const;
+
+  /// The constants in one line.
+  std::string to_text() const;
+};
+
+/// The defaults, with the links that the world models in place of the paths.
+CostModel cost_model(const World& world);
+
+}  // namespace slip
