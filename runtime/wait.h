@@ -9,6 +9,7 @@
 #include "slipstream/base/time.h"
 #include "slipstream/runtime/clock.h"
 #include "slipstream/transport/doorbell.h"
+#include "slipstream/transport/transport.h"
 
 namespace slip {
 
@@ -54,8 +55,10 @@ class Waiter {
 /// doorbell.
 class RealWaiter final : public Waiter {
  public:
+  /// `driven`, if not null, is what a worker drives while it spins; it outlives every wait.
   RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const Clock> clock,
-             std::shared_ptr<const AbortToken> abort, Duration max_spin);
+             std::shared_ptr<const AbortToken> abort, Duration max_spin,
+             Transport* driven = nullptr);
 
   bool glance(FunctionRef<bool()> condition) override;
   Status wait(FunctionRef<bool()> condition, Time deadline) override;
@@ -70,6 +73,7 @@ class RealWaiter final : public Waiter {
   const std::shared_ptr<const Clock> clock_;
   const std::shared_ptr<const AbortToken> abort_;
   const Duration max_spin_;
+  Transport* const driven_;
   Duration spin_;
 };
 
