@@ -77,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(
         {{"train", "--set", "backup=1", "--set", "staleness=1"}, {"backup and staleness"}},
         {{"train", "--task", "targets", "--compute", "10parsec"}, {"'10parsec'", "such as 10ms"}},
         {{"train", "--task", "targets", "--slow", "rank=1,x=4"}, {"--slow needs --compute"}},
-        {{"train", "--transport", "ucx"}, {"'ucx'", "not built in", "shm"}},
+        {{"train", "--transport", "verbs"}, {"'verbs'", "not built in", "ucx"}},
         {{"train", "--transport", "foo"}, {"'foo'", "shm"}},
         {{"train", "--task", "mnist:nowhere"}, {"nowhere", "four IDX files"}},
         {{"train", "--task", "consensus:dim=10000000000"}, {"10000000000", "1e+09"}},
