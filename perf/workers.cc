@@ -44,6 +44,7 @@ void bind(int rank, const std::vector<int>& processors) {
 /// Who has a processor of its own never sleeps, as is usual for such measurements.
 WorldOptions world_options(const PerfOptions& options, const std::vector<int>& processors) {
   WorldOptions world;
+  world.transport = options.transport;
   const bool enough = static_cast<std::size_t>(options.workers) <= processors.size();
   if (enough) world.max_spin = 1s;
   return world;
@@ -84,7 +85,7 @@ void run_process(const PerfOptions& options, const std::function<void(World&)>& 
 }  // namespace
 
 void run_workers(const PerfOptions& options, const std::function<void(World&)>& work) {
-  if (options.transport == "shm") {
+  if (options.transport == "shm" || options.transport == "ucx") {
     if (tcp_options_from_environment()) {
       run_process(options, work);
     } else {

@@ -2,6 +2,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <string>
@@ -13,6 +14,7 @@
 #include "slipstream/runtime/tcp_bootstrap.h"
 #include "slipstream/runtime/world.h"
 #include "slipstream/runtime/world_internal.h"
+#include "slipstream/transport/mixed_transport.h"
 #include "slipstream/transport/paced_transport.h"
 #include "slipstream/transport/shm/segment.h"
 #include "slipstream/transport/shm/shm_transport.h"
@@ -21,11 +23,18 @@ namespace slip {
 namespace {
 
 /// Of everything that workers tell each other. Raised when any of it changes.
-constexpr int wire_version = 2;
+constexpr int wire_version = 3;
+
+/// What a worker says of itself when it joins.
+struct Introduction {
+  long pid = 0;
+  std::uint64_t host = 0;
+  std::vector<int> cpus;
+};
 
 /// Tells this worker when a peer's process ends before it has said goodbye. A process descriptor
 /// cannot be confused with a later process of the same number.
-void watch_peer(World::Parts& parts, int peer, long pid) {
+void watch_process(World::Parts& parts, int peer, long pid) {
   const int fd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
   if (fd < 0 && errno != ESRCH) throw_errno(fmt::format("cannot watch rank {}", peer));
   if (fd < 0) {
@@ -45,51 +54,130 @@ void watch_peer(World::Parts& parts, int peer, long pid) {
       }));
 }
 
-/// Every worker says who and where it is, and checks what the others say. Returns where all are.
-std::vector<Topology::Member> introduce(World::Parts& parts) {
-  Bootstrap& bootstrap = *parts.bootstrap;
+/// While it is there, the peers that the transport loses end this worker's waits.
+class ConnectionWatch final : public Progress::Handle {
+ public:
+  ConnectionWatch(UcxTransport& transport, const World::Parts& parts) : transport_(transport) {
+    transport.on_lost([abort = parts.abort, waiter = parts.waiter](const Status& why) {
+      abort->abort(why);
+      waiter->wake();
+    });
+  }
+  ~ConnectionWatch() override { transport_.on_lost(nullptr); }
+
+ private:
+  UcxTransport& transport_;
+};
+
+/// Every worker says who and where it is, and checks what the others say.
+std::vector<Introduction> introduce(Bootstrap& bootstrap, const WorldOptions& options) {
   const int rank = bootstrap.rank();
-  std::vector<Topology::Member> members;
+  std::vector<Introduction> all;
   bootstrap.put(fmt::format("hello/{}", rank),
-                fmt::format("{} {} {} {}", wire_version, getpid(), shm::host_identity(),
-                            format_cpus(allowed_cpus())));
+                fmt::format("{} {} {} {} {}", wire_version, getpid(), shm::host_identity(),
+                            options.transport, format_cpus(allowed_cpus())));
   for (int peer = 0; peer < bootstrap.size(); ++peer) {
-    const std::string hello =
-        bootstrap.get(fmt::format("hello/{}", peer), parts.options.join_timeout);
+    const std::string hello = bootstrap.get(fmt::format("hello/{}", peer), options.join_timeout);
     int version = 0;
     long pid = 0;
     unsigned long long host = 0;
+    char transport[16] = "";
     int read = 0;
-    const bool complete =
-        std::sscanf(hello.c_str(), "%d %ld %llu %n", &version, &pid, &host, &read) == 3 && pid > 0;
+    const bool complete = std::sscanf(hello.c_str(), "%d %ld %llu %15s %n", &version, &pid, &host,
+                                      transport, &read) == 4 &&
+                          pid > 0;
     auto cpus = parse_cpus(std::string_view(hello).substr(static_cast<std::size_t>(read)));
-    if (!complete || (version == wire_version && !cpus)) {
-      throw Error(Code::bad_data, fmt::format("rank {} introduces itself as '{}'", peer, hello),
-                  peer);
-    }
-    if (version != wire_version) {
+    if (version != wire_version && version > 0) {
       throw Error(Code::peer_mismatch,
                   fmt::format("rank {} speaks wire version {} and rank {} version {}: install the "
                               "same Slipstream everywhere",
                               peer, version, rank, wire_version),
                   peer);
     }
-    if (host != shm::host_identity()) {
-      throw Error(Code::not_supported,
-                  fmt::format("rank {} is on another host than rank {}; this build reaches workers "
-                              "of one host only (shared memory)",
-                              peer, rank),
+    if (!complete || !cpus) {
+      throw Error(Code::bad_data, fmt::format("rank {} introduces itself as '{}'", peer, hello),
                   peer);
     }
-    if (peer != rank) watch_peer(parts, peer, pid);
-    members.push_back({0, std::move(*cpus)});
+    if (transport != options.transport) {
+      throw Error(Code::peer_mismatch,
+                  fmt::format("rank {} takes transport {} and rank {} takes {}: give all the same",
+                              peer, transport, rank, options.transport),
+                  peer);
+    }
+    all.push_back({pid, host, std::move(*cpus)});
+  }
+  return all;
+}
+
+/// Hosts by number, in order of first appearance.
+std::vector<Topology::Member> members_of(const std::vector<Introduction>& all) {
+  std::vector<std::uint64_t> hosts;
+  std::vector<Topology::Member> members;
+  for (const Introduction& one : all) {
+    const auto at = std::find(hosts.begin(), hosts.end(), one.host);
+    members.push_back({static_cast<int>(at - hosts.begin()), one.cpus});
+    if (at == hosts.end()) hosts.push_back(one.host);
   }
   return members;
+}
+
+/// The transport, and the doorbell that it rings. `all` is empty for a world of one.
+void choose_transport(World::Parts& parts, const std::vector<Introduction>& all) {
+  const WorldOptions& options = parts.options;
+  const auto far = std::find_if(all.begin(), all.end(), [](const Introduction& one) {
+    return one.host != shm::host_identity();
+  });
+  const bool takes_shm = options.transport == "shm" || options.transport == "auto";
+  if (!takes_shm && options.transport != "ucx") {
+    throw Error(Code::invalid_argument,
+                fmt::format("transport is '{}'; allowed are auto, shm, ucx", options.transport));
+  }
+  const int rank = parts.bootstrap ? parts.bootstrap->rank() : 0;
+  if (options.transport == "shm" && far != all.end()) {
+    const auto peer = static_cast<int>(far - all.begin());
+    throw Error(Code::not_supported,
+                fmt::format("rank {} is on another host than rank {}, which shared memory does not "
+                            "reach; choose transport auto or ucx",
+                            peer, rank),
+                peer);
+  }
+  UcxTransport* ucx = nullptr;
+  std::shared_ptr<Doorbell> doorbell;
+  if (takes_shm) {
+    auto shm = std::make_unique<ShmTransport>("shm");
+    doorbell = shm->doorbell();
+    parts.transport = std::move(shm);
+  }
+  if (!takes_shm || far != all.end()) {
+    auto made = make_ucx_transport({rank, options.peer_timeout, options.join_timeout, doorbell});
+    ucx = made.get();
+    doorbell = ucx->doorbell();
+    if (takes_shm) {
+      parts.transport = std::make_unique<MixedTransport>(
+          std::move(parts.transport), std::move(made), [all](int peer) {
+            return all.at(static_cast<std::size_t>(peer)).host == shm::host_identity();
+          });
+    } else {
+      parts.transport = std::move(made);
+    }
+  }
+  parts.waiter = std::make_shared<RealWaiter>(doorbell, parts.clock, parts.abort, options.max_spin,
+                                              ucx != nullptr ? parts.transport.get() : nullptr);
+  if (ucx == nullptr) return;
+  parts.progress = progress_thread();
+  parts.driving = parts.progress->serve(*parts.transport, [] { return false; });
+  parts.watches.push_back(std::make_unique<ConnectionWatch>(*ucx, parts));
 }
 
 void pace(World::Parts& parts) {
   const sim::NetworkOptions& options = parts.options.network;
   if (options.instant()) return;
+  if (!parts.transport->copies_at_post()) {
+    throw Error(Code::not_supported,
+                fmt::format("modelled links are for workers of one host; choose transport shm, not "
+                            "{}",
+                            parts.transport->name()));
+  }
   auto network = std::make_shared<PacedNetwork>(parts.bootstrap->size(), options);
   parts.observer = parts.transport.get();
   parts.transport =
@@ -104,17 +192,21 @@ std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
   parts->options = options;
   parts->clock = std::make_shared<RealClock>();
   parts->abort = std::make_shared<AbortToken>();
-  const auto tcp = tcp_options_from_environment();
-  auto transport = std::make_unique<ShmTransport>("shm");
-  parts->waiter = std::make_shared<RealWaiter>(transport->doorbell(), parts->clock, parts->abort,
-                                               options.max_spin);
-  parts->transport = std::move(transport);
-  if (tcp) {
-    auto join = *tcp;
-    join.timeout = options.join_timeout;
-    parts->bootstrap = std::make_unique<TcpBootstrap>(join);
+  std::vector<Introduction> all;
+  if (auto join = tcp_options_from_environment()) {
+    join->timeout = options.join_timeout;
+    parts->bootstrap = std::make_unique<TcpBootstrap>(*join);
+    all = introduce(*parts->bootstrap, options);
+  }
+  choose_transport(*parts, all);
+  if (parts->bootstrap) {
     parts->progress = progress_thread();
-    const auto members = std::make_shared<const std::vector<Topology::Member>>(introduce(*parts));
+    for (int peer = 0; peer < parts->bootstrap->size(); ++peer) {
+      const Introduction& one = all[static_cast<std::size_t>(peer)];
+      const bool is_near = one.host == shm::host_identity();
+      if (is_near && peer != parts->bootstrap->rank()) watch_process(*parts, peer, one.pid);
+    }
+    const auto members = std::make_shared<const std::vector<Topology::Member>>(members_of(all));
     parts->real_topology = std::make_shared<LazyTopology>(
         [members](int rank) { return members->at(static_cast<std::size_t>(rank)).host; },
         [members, &bootstrap = *parts->bootstrap, options] {

@@ -47,8 +47,8 @@ class ProgressThread final : public Progress, public std::enable_shared_from_thi
     const auto known = std::find_if(driven_.begin(), driven_.end(),
                                     [&](const Driven& d) { return d.transport == &transport; });
     if (known == driven_.end()) {
+      if (!watched(transport)) add(transport.progress_fd());
       driven_.push_back({&transport, 1});
-      if (transport.progress_fd() >= 0) add(transport.progress_fd());
     } else {
       ++known->users;
     }
@@ -100,11 +100,10 @@ class ProgressThread final : public Progress, public std::enable_shared_from_thi
       return d.transport == service->transport;
     });
     if (--driven->users == 0) {
-      driven->transport->progress();  // withdraws its bell
-      if (driven->transport->progress_fd() >= 0) {
-        epoll_ctl(epoll_, EPOLL_CTL_DEL, driven->transport->progress_fd(), nullptr);
-      }
+      Transport& transport = *driven->transport;
+      transport.progress();  // withdraws its bell
       driven_.erase(driven);
+      if (!watched(transport)) epoll_ctl(epoll_, EPOLL_CTL_DEL, transport.progress_fd(), nullptr);
     }
     services_.erase(service);
   }
@@ -113,6 +112,14 @@ class ProgressThread final : public Progress, public std::enable_shared_from_thi
     const std::lock_guard lock(mutex_);
     if (!watch->done) epoll_ctl(epoll_, EPOLL_CTL_DEL, watch->fd, nullptr);
     watches_.erase(watch);
+  }
+
+  /// True if there is nothing to watch, or it is watched for one that shares it (a decorator).
+  bool watched(const Transport& transport) const {
+    const int fd = transport.progress_fd();
+    return fd < 0 || std::any_of(driven_.begin(), driven_.end(), [fd](const Driven& driven) {
+             return driven.transport->progress_fd() == fd;
+           });
   }
 
   void add(int fd) {

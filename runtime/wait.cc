@@ -29,16 +29,17 @@ Status AbortToken::reason() const {
 
 RealWaiter::RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const Clock> clock,
                        std::shared_ptr<const AbortToken> abort, Duration max_spin,
-                       Duration longest_sleep)
+                       Transport* driven, Duration longest_sleep)
     : doorbell_(std::move(doorbell)),
       clock_(std::move(clock)),
       abort_(std::move(abort)),
       max_spin_(max_spin),
+      driven_(driven),
       longest_sleep_(longest_sleep),
       spin_(max_spin) {}
 
 bool RealWaiter::glance(FunctionRef<bool()> condition) {
-  if (max_spin_ == Duration::zero()) return false;
+  if (max_spin_ == Duration::zero() || driven_ != nullptr) return false;
   // No pause either: it lasts as long as a cache line takes between near processors.
   for (int i = 0; i < 256; ++i) {
     if (condition()) return true;
@@ -55,6 +56,7 @@ bool RealWaiter::spin(FunctionRef<bool()> condition) {
         spin_ = std::min(max_spin_, spin_ * 2);
         return true;
       }
+      if (driven_ != nullptr) driven_->drive();
       relax();
     }
   } while (clock_->now() < end);
@@ -64,6 +66,7 @@ bool RealWaiter::spin(FunctionRef<bool()> condition) {
 
 Status RealWaiter::wait(FunctionRef<bool()> condition, Time deadline) {
   if (spin(condition)) return {};
+  if (driven_ != nullptr) driven_->rest();
   for (;;) {
     const std::uint32_t seen = doorbell_->events.load(std::memory_order_acquire);
     announce_sleeper(*doorbell_, Bell::worker);

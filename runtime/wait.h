@@ -10,6 +10,7 @@
 #include "slipstream/base/time.h"
 #include "slipstream/runtime/clock.h"
 #include "slipstream/transport/doorbell.h"
+#include "slipstream/transport/transport.h"
 
 namespace slip {
 
@@ -55,9 +56,10 @@ class Waiter {
 /// doorbell. A lost wake-up would be a bug; `longest_sleep` bounds what it could cost.
 class RealWaiter final : public Waiter {
  public:
+  /// `driven`, if not null, is what a worker drives while it spins; it outlives every wait.
   RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const Clock> clock,
              std::shared_ptr<const AbortToken> abort, Duration max_spin,
-             Duration longest_sleep = std::chrono::seconds(1));
+             Transport* driven = nullptr, Duration longest_sleep = std::chrono::seconds(1));
 
   bool glance(FunctionRef<bool()> condition) override;
   Status wait(FunctionRef<bool()> condition, Time deadline) override;
@@ -72,6 +74,7 @@ class RealWaiter final : public Waiter {
   const std::shared_ptr<const Clock> clock_;
   const std::shared_ptr<const AbortToken> abort_;
   const Duration max_spin_;
+  Transport* const driven_;
   const Duration longest_sleep_;
   Duration spin_;
 };

@@ -27,6 +27,11 @@ struct WorldOptions {
   /// How long a wait for peers may last before it is an error. Generous: a straggler is no corpse,
   /// and lost peers are noticed by other means.
   Duration wait_timeout = std::chrono::minutes(10);
+  /// How bytes travel between processes: "shm" within a host, "ucx", or "auto", which is shm within
+  /// a host and ucx between hosts. Workers of one process always share memory.
+  std::string transport = "auto";
+  /// Over ucx: a peer whose progress thread is silent for so long is lost.
+  Duration peer_timeout = std::chrono::seconds(10);
   /// Longest busy wait before a worker parks; zero where workers outnumber processors by far.
   Duration max_spin = std::chrono::microseconds(50);
   /// Modelled links, in virtual time and in real time alike (see PacedTransport for what the latter

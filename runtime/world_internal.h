@@ -59,7 +59,8 @@ struct World::Parts {
   std::unique_ptr<Bootstrap> bootstrap;
   /// Null until somebody needs it, but in the simulator.
   std::shared_ptr<Progress> progress;
-  std::vector<std::unique_ptr<Progress::Handle>> watches;  // of peers' processes
+  std::unique_ptr<Progress::Handle> driving;               // of a transport that needs it
+  std::vector<std::unique_ptr<Progress::Handle>> watches;  // of peers' processes and connections
   std::shared_ptr<Counters> counters;
   std::shared_ptr<LazyTopology> real_topology;  // null in the simulator
   std::shared_ptr<LazyTopology> topology;

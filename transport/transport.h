@@ -44,7 +44,10 @@ class Transport {
   virtual Status put_signal(const RemoteRegion& to, std::size_t offset, const void* from,
                             std::size_t bytes, std::size_t word_offset, Word word) = 0;
 
-  /// True if the source of a put may be reused as soon as the call returns; else once `drained`.
+  /// True if the source of a put may be reused as soon as the call returns. Else that does not hold
+  /// for sources inside of Regions of this transport, which it sends without a copy: these may be
+  /// written again once `drained`, or once the peer shows that it has what was put; and freed at
+  /// any time.
   virtual bool copies_at_post() const = 0;
 
   /// True once every put to `peer` has taken effect there. A condition to wait for; when it turns
@@ -60,6 +63,13 @@ class Transport {
   virtual void arm() {}
   /// Drives whatever is pending; withdraws `arm`.
   virtual void progress() {}
+
+  // ---- And what the worker drives by itself while it waits.
+
+  /// Drives once, and so takes driving over for the next few milliseconds.
+  virtual void drive() {}
+  /// The worker goes to sleep: the progress thread drives again.
+  virtual void rest() {}
 };
 
 }  // namespace slip

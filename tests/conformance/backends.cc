@@ -41,6 +41,14 @@ auto run_launched(LaunchKind kind) {
   };
 }
 
+/// What runs over UCX's networks `tls`.
+RunOptions over_ucx(const RunOptions& options, const std::string& tls) {
+  RunOptions result = options;
+  result.world.transport = "ucx";
+  result.environment = {{"UCX_TLS", tls}};
+  return result;
+}
+
 World join(const RunOptions& options, int rank) {
   auto parts = connect_parts(options.world);
   if (options.faults) {
@@ -57,6 +65,7 @@ int live(int rank, int workers, int port, const Work& work, const RunOptions& op
   setenv("SLIP_RENDEZVOUS_SERVER", "launcher", 1);
   setenv("SLIP_RANK", std::to_string(rank).c_str(), 1);
   setenv("SLIP_SIZE", std::to_string(workers).c_str(), 1);
+  for (const auto& [name, value] : options.environment) setenv(name.c_str(), value.c_str(), 1);
   try {
     World world = join(options, rank);
     work(world);
@@ -140,7 +149,7 @@ std::vector<Backend> backends() {
   linked.world.network.workers_per_host = 2;
   RunOptions linked_delayed = linked;
   linked_delayed.faults = delays();
-  return {
+  std::vector<Backend> all = {
       {"threads", real, threads},
       {"threads_delayed", delayed, threads},
       {"threads_paced", paced, threads},
@@ -151,6 +160,12 @@ std::vector<Backend> backends() {
       {"sim_linked", linked, sim},
       {"sim_linked_delayed", linked_delayed, sim},
   };
+  if (!SLIP_HAVE_UCX) return all;
+  for (const auto& [name, tls] : {std::pair{"ucx_tcp", "tcp"}, {"ucx_posix", "self,posix"}}) {
+    all.push_back({name, over_ucx(real, tls), run_as_processes});
+    all.push_back({fmt::format("{}_delayed", name), over_ucx(delayed, tls), run_as_processes});
+  }
+  return all;
 }
 
 std::ostream& operator<<(std::ostream& out, const Backend& backend) { return out << backend.name; }

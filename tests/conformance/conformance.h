@@ -6,6 +6,7 @@
 #include <optional>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "slipstream/base/function_ref.h"
@@ -23,6 +24,7 @@ using Work = std::function<void(World&)>;
 struct RunOptions {
   WorldOptions world;
   std::optional<FaultPlan> faults;
+  std::vector<std::pair<std::string, std::string>> environment = {};  // of worker processes
 };
 
 /// A way to run n workers that put and wait.

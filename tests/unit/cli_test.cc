@@ -416,9 +416,11 @@ TEST(Program, WarnsOfUnknownVariablesOnce) {
 
 TEST(Program, InfoNamesTransportsMachineAndPaths) {
   EXPECT_THAT(slip("info --workers 3").output,
-              AllOf(HasSubstr("shm"), HasSubstr("ucx             absent: not built in"),
+              AllOf(HasSubstr("shm"), HasSubstr("verbs           absent: not built in"),
                     HasSubstr("membarrier"), HasSubstr("packages"), HasSubstr("NUMA nodes"),
                     HasSubstr("Paths of 3 local workers")));
+  EXPECT_THAT(slip("info --transport ucx").output,
+              ::testing::ContainsRegex("0 +1 +ucx +asked for"));
   EXPECT_THAT(slip("info --workers 8 --topology " SLIP_TOPOLOGIES "/two_socket.xml").output,
               AllOf(HasSubstr("packages        2"), HasSubstr("cores           16 usable of 16"),
                     HasSubstr("NIC             mlx5_3 (ib3), package 1, NUMA node 1\n"),

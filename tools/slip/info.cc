@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include "slipstream/runtime/topology.h"
 #include "slipstream/tools/slip/machine.h"
 #include "slipstream/trainer/table.h"
+#include "slipstream/transport/ucx/ucx_transport.h"
 #include "slipstream/version.h"
 
 namespace slip::cli {
@@ -95,26 +97,39 @@ std::string build_text() {
                      SLIP_HAVE_TORCH ? "yes" : "no: slip train has no models of images");
 }
 
-std::string transports_text() {
-  const char* not_built = "absent: not built in";
-  return fmt::format(
-      "Transports\n  {:<15} {}\n  {:<15} {}\n  {:<15} {}\n  {:<15} {}\n  {:<15} {}\n  {:<15} {}\n",
-      "shm", "available: processes of one host, memory files", "threads",
-      "available: threads of one process", "sim", "available: virtual time in one process", "ucx",
-      not_built, "verbs", not_built, "cuda_ipc", not_built);
+std::string ucx_text() {
+  if (const std::string why = ucx_unavailable(); !why.empty()) return "absent: " + why;
+  std::string networks;
+  for (const char* name : {"UCX_TLS", "UCX_NET_DEVICES"}) {
+    if (const char* value = std::getenv(name)) networks += fmt::format(", {}={}", name, value);
+  }
+  return fmt::format("available: processes of any hosts, UCX {}{}", ucx_version(), networks);
 }
 
-std::string paths_text(int workers) {
+std::string transports_text() {
+  const char* not_built = "absent: not built in";
+  return "Transports\n" +
+         lines_of({{"shm", "available: processes of one host, memory files"},
+                   {"threads", "available: threads of one process"},
+                   {"sim", "available: virtual time in one process"},
+                   {"ucx", ucx_text()},
+                   {"verbs", not_built},
+                   {"cuda_ipc", not_built}});
+}
+
+std::string paths_text(int workers, const std::string& transport) {
+  const std::string path = transport == "auto" ? "shm" : transport;
+  const char* why = transport == "auto" ? "same host" : "asked for";
   constexpr int all_shown = 8;
   if (workers > all_shown) {
-    return fmt::format("Paths\n  each of the {} pairs of workers: shm, same host\n",
-                       workers * (workers - 1LL));
+    return fmt::format("Paths\n  each of the {} pairs of workers: {}, {}\n",
+                       workers * (workers - 1LL), path, why);
   }
   Table table{{"from", "to", "path", "why"}, {}};
   for (int from = 0; from < workers; ++from) {
     for (int to = 0; to < workers; ++to) {
       if (from == to) continue;
-      table.rows.push_back({fmt::format("{}", from), fmt::format("{}", to), "shm", "same host"});
+      table.rows.push_back({fmt::format("{}", from), fmt::format("{}", to), path, why});
     }
   }
   return fmt::format("Paths of {} local workers\n{}", workers, to_text(table));
@@ -129,6 +144,7 @@ class Info final : public Command {
     options_.section("Options")
         .add("workers", workers_, "local workers whose cores and paths are shown",
              Range::between(1, 65536))
+        .add("transport", transport_, {"auto", "shm", "ucx"}, "what is asked for")
         .add("topology", topology_, "FILE of 'lstopo --of xml', a machine to place workers on");
     add_common_options();
   }
@@ -141,7 +157,7 @@ class Info final : public Command {
     const Topology topology(members, {machine});
     fmt::print("{}\n{}\n{}\n{}\n{}\n{}", build_text(), machine_text(*machine, cpus),
                resources_text(this_machine()), transports_text(), workers_text(topology),
-               paths_text(workers_));
+               paths_text(workers_, transport_));
     return done;
   }
 
@@ -155,6 +171,7 @@ class Info final : public Command {
   }
 
   int workers_ = 2;
+  std::string transport_ = "auto";
   std::string topology_;
 };
 

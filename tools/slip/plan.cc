@@ -184,7 +184,8 @@ std::unique_ptr<Task> task_of(const TrainConfig& config, int rank) {
 Plan make_plan(TrainConfig config) {
   const int workers = config.workers.value_or(default_workers);
   config.workers = workers;
-  if (config.transport == "auto") config.transport = "shm";
+  // Whom this worker meets elsewhere may be on other hosts.
+  if (config.transport == "auto" && config.rendezvous.empty()) config.transport = "shm";
   validate(config);
   for (const auto& [path, option] : {std::pair{&config.report, "--report"},
                                      {&config.trace, "--trace"},

@@ -132,7 +132,7 @@ Results collect_results(const World& world, const Trainer& trainer, const Plan& 
 
   report.slipstream = slip::version;
   report.protocol = config.protocol;
-  report.transport = config.transport;
+  report.transport = world.transport().name();
   report.workers = world.size();
   report.seed = config.seed;
   report.options = plan.options;

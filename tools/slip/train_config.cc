@@ -8,6 +8,7 @@
 
 #include "slipstream/trainer/learning_rate.h"
 #include "slipstream/trainer/quantity.h"
+#include "slipstream/transport/ucx/ucx_transport.h"
 
 namespace slip::cli {
 namespace {
@@ -19,13 +20,24 @@ constexpr std::array<std::string_view, 12> not_in_reports = {
 
 [[noreturn]] void fail(const std::string& line) { throw Error(Code::invalid_argument, line); }
 
-// What is in the design of the transport layer, and what this build has of it.
-void check_transport(const std::string& name) {
-  for (const std::string_view absent : {"ucx", "verbs", "cuda_ipc"}) {
-    if (name == absent) {
-      fail(fmt::format(
-          "--transport is '{}', which is not built in; allowed are auto, threads, shm, sim", name));
-    }
+bool has_links(const TrainConfig& config) {
+  return !config.link.empty() || !config.inner_link.empty() || !config.links.empty();
+}
+
+void check_transport(const TrainConfig& config) {
+  const std::string& name = config.transport;
+  if (name == "verbs" || name == "cuda_ipc") {
+    fail(fmt::format(
+        "--transport is '{}', which is not built in; allowed are auto, threads, shm, ucx, sim",
+        name));
+  }
+  if (name != "ucx") return;
+  if (const std::string why = ucx_unavailable(); !why.empty()) {
+    fail(fmt::format("--transport is ucx, which is not available: {}", why));
+  }
+  if (has_links(config)) {
+    fail("--transport is ucx; modelled links (--link, --inner-link, --links) are for shm, threads "
+         "and sim");
   }
 }
 
@@ -33,10 +45,6 @@ int workers_of(const TrainConfig& config) { return config.workers.value_or(defau
 
 sim::Link link_of(const std::string& text, const char* option) {
   return text.empty() ? sim::Link{} : parse_link(text, option);
-}
-
-bool has_links(const TrainConfig& config) {
-  return !config.link.empty() || !config.inner_link.empty() || !config.links.empty();
 }
 
 int workers_per_host(const TrainConfig& config) {
@@ -79,6 +87,10 @@ void check_time_passes(const TrainConfig& config) {
 
 }  // namespace
 
+bool is_of_processes(const TrainConfig& config) {
+  return config.transport != "threads" && config.transport != "sim";
+}
+
 Options describe(TrainConfig& c) {
   Options options;
   options.section("What")
@@ -114,7 +126,7 @@ Options describe(TrainConfig& c) {
            "in sim and with links",
            Range::at_least(1))
       .add("transport", c.transport, {"auto", "threads", "shm", "sim", "ucx", "verbs", "cuda_ipc"},
-           "threads and sim run in one process, shm as local processes")
+           "threads and sim run in one process; auto is shm within a host and ucx between hosts")
       .add("rendezvous", c.rendezvous, "HOST:PORT where the workers of several launches meet")
       .add("rank", c.rank, "this worker's number, for --rendezvous", Range::at_least(0))
       .add("bind", c.bind, {"core", "none"}, "pin each worker to a core, or not");
@@ -193,7 +205,7 @@ sim::NetworkOptions network_of(const TrainConfig& config) {
 }
 
 void validate(const TrainConfig& config) {
-  check_transport(config.transport);
+  check_transport(config);
   heterogeneity_of(config);
   check_hosts(config);
   check_links(config);

@@ -74,6 +74,9 @@ Options describe(TrainConfig& config);
 /// and options that exclude each other. Throws Error(invalid_argument).
 void validate(const TrainConfig& config);
 
+/// Whether each worker is a process of its own: over every transport but threads and sim.
+bool is_of_processes(const TrainConfig& config);
+
 std::optional<Target> parse_target(const std::string& text);
 Heterogeneity heterogeneity_of(const TrainConfig& config);
 sim::NetworkOptions network_of(const TrainConfig& config);

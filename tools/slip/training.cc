@@ -27,6 +27,7 @@ namespace {
 WorldOptions world_options(const TrainConfig& config) {
   WorldOptions options;
   options.network = network_of(config);
+  options.transport = config.transport;
   if (*config.workers > this_machine().cores) options.max_spin = Duration::zero();
   return options;
 }
@@ -140,10 +141,10 @@ bool joins_a_world(TrainConfig& config) {
                      *config.workers - 1, *config.workers));
   }
   config.workers = tcp_options_from_environment()->size;
-  if (config.transport != "auto" && config.transport != "shm") {
+  if (!is_of_processes(config)) {
     fail(
         fmt::format("--transport is '{}', which is one process; allowed with a launcher or "
-                    "--rendezvous are auto, shm",
+                    "--rendezvous are auto, shm, ucx",
                     config.transport));
   }
   return true;
@@ -172,7 +173,7 @@ ExitCode run_training(TrainConfig config, bool quiet, const std::string& log_lev
   }
   if (joins) {
     return run_as_worker(plan, quiet);
-  } else if (plan.config.transport == "shm") {
+  } else if (is_of_processes(plan.config)) {
     return run_as_processes(plan, quiet, log_level);
   } else {
     run_in_process(plan, quiet);

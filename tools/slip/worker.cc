@@ -100,7 +100,7 @@ std::optional<Results> train(World& world, const Plan& plan, std::unique_ptr<Boa
   // Up to the end of all: whoever is told to stop while it is done already finishes that.
   std::optional<StopOnSignal> stop;
   if (settings.stops_on_signal) stop.emplace(trainer);
-  const bool is_process = config.transport == "shm";
+  const bool is_process = is_of_processes(config);
   const Spent before = spent(world, is_process);
   {
     std::optional<ProgressView> view;

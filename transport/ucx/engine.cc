@@ -1,0 +1,404 @@
+#include "slipstream/transport/ucx/engine_internal.h"
+
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+#include "slipstream/transport/shm/segment.h"
+
+namespace slip::ucx {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr unsigned message_id = 1;
+
+void check(ucs_status_t status, const std::string& what) {
+  if (status == UCS_OK) return;
+  const Code code = status == UCS_ERR_NO_MEMORY ? Code::out_of_memory : Code::io;
+  throw Error(code, fmt::format("UCX: {}: {}", what, text(status)));
+}
+
+}  // namespace
+
+// ---- Set-up.
+
+Engine::Engine(UcxOptions options) : options_(std::move(options)) {
+    if (!options_.doorbell) {
+    options_.doorbell = std::make_shared<Doorbell>();
+    options_.doorbell->writers_fence = !asymmetric_fences();
+  }
+  const Library& lib = library();
+  if (!lib.missing.empty()) {
+    throw Error(Code::not_supported, "UCX is not available: " + lib.missing);
+  }
+  ucp_config_t* config = nullptr;
+  check(lib.ucp_config_read(nullptr, nullptr, &config), "cannot read its configuration (UCX_*)");
+  ucp_params_t params{};
+  params.field_mask = UCP_PARAM_FIELD_FEATURES;
+  params.features = UCP_FEATURE_RMA | UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
+  const ucs_status_t status =
+      lib.ucp_init_version(UCP_API_MAJOR, UCP_API_MINOR, &params, config, &context_);
+  lib.ucp_config_release(config);
+  check(status, "cannot start; are UCX_TLS and UCX_NET_DEVICES right (ucx_info -d)?");
+  ucp_worker_params_t worker{};
+  worker.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
+  worker.thread_mode = UCS_THREAD_MODE_SERIALIZED;
+  if (const auto s = lib.ucp_worker_create(context_, &worker, &worker_); s != UCS_OK) {
+    lib.ucp_cleanup(context_);
+    check(s, "cannot make a worker");
+  }
+  ucp_address_t* address = nullptr;
+  std::size_t length = 0;
+  check(lib.ucp_worker_get_address(worker_, &address, &length), "has no address");
+  address_.assign(reinterpret_cast<const char*>(address), length);
+  lib.ucp_worker_release_address(worker_, address);
+  ucp_am_handler_param_t handler{};
+  handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
+                       UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  handler.id = message_id;
+  handler.flags = UCP_AM_FLAG_WHOLE_MSG;
+  handler.cb = &on_message;
+  handler.arg = this;
+  check(lib.ucp_worker_set_am_recv_handler(worker_, &handler), "cannot receive messages");
+  check(lib.ucp_worker_get_efd(worker_, &event_fd_),
+        "no network of UCX_TLS can wake a sleeping thread");
+  poll_fd_ = epoll_create1(EPOLL_CLOEXEC);
+  timer_fd_ = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  epoll_event once{};
+  once.events = EPOLLONESHOT;
+  epoll_event in{};
+  in.events = EPOLLIN;
+  if (poll_fd_ < 0 || timer_fd_ < 0 || epoll_ctl(poll_fd_, EPOLL_CTL_ADD, event_fd_, &once) != 0 ||
+      epoll_ctl(poll_fd_, EPOLL_CTL_ADD, timer_fd_, &in) != 0) {
+    throw_errno("UCX: cannot watch its events");
+  }
+  last_beat_ = steady_now();
+}
+
+Engine::~Engine() {
+  for (const auto& [id, region] : regions_) library().ucp_mem_unmap(context_, region.handle);
+  library().ucp_worker_destroy(worker_);
+  library().ucp_cleanup(context_);
+  ::close(timer_fd_);
+  ::close(poll_fd_);
+}
+
+Region Engine::allocate(std::size_t bytes, Bell bell) {
+  bytes = std::max<std::size_t>(bytes, 1);
+  if (bytes > shm::available_memory()) {
+    throw Error(Code::out_of_memory,
+                fmt::format("cannot reserve {} bytes: {} are available; use fewer workers, a "
+                            "smaller model or a smaller max_gap",
+                            bytes, shm::available_memory()));
+  }
+  const auto& lib = library();
+  ucp_mem_map_params_t params{};
+  params.field_mask = UCP_MEM_MAP_PARAM_FIELD_LENGTH | UCP_MEM_MAP_PARAM_FIELD_FLAGS;
+  params.length = bytes;
+  params.flags = UCP_MEM_MAP_ALLOCATE;
+  ucp_mem_h handle = nullptr;
+  ucp_mem_attr_t attributes{};
+  attributes.field_mask = UCP_MEM_ATTR_FIELD_ADDRESS;
+  {
+    const std::lock_guard lock(mutex_);
+    check(lib.ucp_mem_map(context_, &params, &handle), fmt::format("cannot reserve {} bytes", bytes));
+    check(lib.ucp_mem_query(handle, &attributes), "cannot find its memory");
+  }
+  std::memset(attributes.address, 0, bytes);
+  return publish(handle, {std::shared_ptr<void>(), static_cast<std::byte*>(attributes.address)},
+                 bytes, bell);
+}
+
+Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes,
+                                   Bell bell) {
+  ucp_mem_map_params_t params{};
+  params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
+  params.address = memory.get();
+  params.length = bytes;
+  ucp_mem_h handle = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    check(library().ucp_mem_map(context_, &params, &handle),
+          fmt::format("cannot register {} bytes; is enough memory lockable (ulimit -l)?", bytes));
+  }
+  return publish(handle, memory, bytes, bell);
+}
+
+/// `memory` is kept for as long as the region.
+Region Engine::publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std::size_t bytes,
+                       Bell bell) {
+  RegionKey key;
+  std::byte* const data = memory.get();
+  {
+    const std::lock_guard lock(mutex_);
+    void* packed = nullptr;
+    std::size_t length = 0;
+    check(library().ucp_rkey_pack(context_, handle, &packed, &length), "cannot pack a key");
+    key.rkey.assign(static_cast<const char*>(packed), length);
+    library().ucp_rkey_buffer_release(packed);
+    key.region = ++last_region_;
+    regions_[key.region] = {memory, bytes, bell, handle};
+    spans_[data] = bytes;
+  }
+  key.address = reinterpret_cast<std::uint64_t>(data);
+  key.bytes = bytes;
+  key.bell = bell;
+  key.address_of_worker = address_;
+  const auto free = [self = shared_from_this(), id = key.region](std::byte*) {
+    const std::lock_guard lock(self->mutex_);
+    self->regions_.at(id).freed = true;
+    self->release(id);
+  };
+  return {std::shared_ptr<std::byte>(data, free), bytes, pack(key)};
+}
+
+/// If nobody needs it any more: no peer, and no put out of it.
+void Engine::release(std::uint64_t id) {
+  const auto found = regions_.find(id);
+  const LocalRegion& region = found->second;
+  if (!region.freed || region.attached > 0) return;
+  if (free_sendings_.size() < sendings_.size()) {
+    has_unused_regions_ = true;
+    return;
+  }
+  library().ucp_mem_unmap(context_, region.handle);
+  spans_.erase(region.memory.get());
+  regions_.erase(found);
+}
+
+void Engine::release_all() {
+  has_unused_regions_ = false;
+  std::vector<std::uint64_t> ids;
+  for (const auto& [id, region] : regions_) ids.push_back(id);
+  for (const std::uint64_t id : ids) release(id);
+}
+
+RemoteRegion Engine::attach(int peer, std::string_view packed) {
+  const RegionKey key = unpack(packed, peer);
+  const auto remote = std::make_shared<Remote>();
+  remote->engine = shared_from_this();
+  remote->address = key.address;
+  remote->region = key.region;
+  if (peer != options_.rank) {
+    std::uint64_t number = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      Peer& owner = connect(peer, key.address_of_worker);
+      const ucs_status_t status =
+          library().ucp_ep_rkey_unpack(owner.endpoint, key.rkey.data(), &remote->key);
+      if (status != UCS_OK) {
+        throw Error(Code::bad_data,
+                    fmt::format("UCX: cannot read the key of rank {}: {}", peer, text(status)), peer);
+      }
+      remote->peer = &owner;
+      attaching_[number = ++last_number_];
+      Message message{};
+      message.kind = Kind::attach;
+      message.region = key.region;
+      message.number = number;
+      (void)send(owner, message, nullptr, 0);  // a failure is found where it is waited for
+    }
+    await_attached(*remote->peer, number).throw_if_failed();
+  }
+  return {peer, key.bytes, key.bell, {remote, reinterpret_cast<std::byte*>(remote.get())}, nullptr};
+}
+
+Status Engine::await_attached(const Peer& peer, std::uint64_t number) {
+  const Time deadline = steady_now() + options_.connect_timeout;
+  for (;; std::this_thread::sleep_for(20us)) {
+    drive();
+    const std::lock_guard lock(mutex_);
+    const auto found = attaching_.find(number);
+    const bool late = steady_now() >= deadline;
+    if (!found->second && peer.failure && !late) continue;
+    const auto answer = found->second;
+    attaching_.erase(found);
+    if (!peer.failure) return peer.failure;
+    if (!answer) {
+      return {Code::timeout,
+              fmt::format("rank {}: waited {:g} s for rank {} to answer over UCX; do UCX_TLS and "
+                          "UCX_NET_DEVICES name a network that both hosts share (ucx_info -d)?",
+                          options_.rank, to_seconds(options_.connect_timeout), peer.rank),
+              peer.rank};
+    }
+    if (*answer) return {};
+    return {Code::peer_lost, fmt::format("rank {} has freed the region", peer.rank), peer.rank};
+  }
+}
+
+/// Behind all that was put by it.
+void Engine::detach(const Remote& remote) {
+  if (remote.key == nullptr) return;
+  const std::lock_guard lock(mutex_);
+  library().ucp_rkey_destroy(remote.key);
+  if (remote.peer == nullptr || !remote.peer->failure) return;
+  Message message{};
+  message.kind = Kind::detach;
+  message.region = remote.region;
+  if (library().ucp_worker_fence(worker_) == UCS_OK) (void)send(*remote.peer, message, nullptr, 0);
+}
+
+/// Says hello on the first connection, so that the peer connects back and each hears the other.
+Engine::Peer& Engine::connect(int rank, std::string_view address) {
+  Peer& peer = peers_[rank];
+  if (peer.endpoint != nullptr) return peer;
+  peer.engine = this;
+  peer.rank = rank;
+  peer.heard = steady_now();
+  ucp_ep_params_t params{};
+  params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
+                      UCP_EP_PARAM_FIELD_ERR_HANDLER;
+  params.address = reinterpret_cast<const ucp_address_t*>(address.data());
+  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+  params.err_handler = {&on_broken, &peer};
+  ucs_status_t status = library().ucp_ep_create(worker_, &params, &peer.endpoint);
+  peer.notices_failure = status == UCS_OK;
+  if (status == UCS_ERR_UNREACHABLE || status == UCS_ERR_UNSUPPORTED) {
+    // UCX's shared memory cannot tell (1.13): process descriptors and heartbeats do.
+    params.err_mode = UCP_ERR_HANDLING_MODE_NONE;
+    status = library().ucp_ep_create(worker_, &params, &peer.endpoint);
+  }
+  if (status != UCS_OK) {
+    peers_.erase(rank);
+    throw Error(Code::not_supported,
+                fmt::format("UCX cannot reach rank {}: {}; UCX_TLS and UCX_NET_DEVICES must name a "
+                            "network that both hosts share (ucx_info -d)",
+                            rank, text(status)),
+                rank);
+  }
+  Message hello{};
+  hello.kind = Kind::hello;
+  (void)send(peer, hello, address_.data(), address_.size());  // a failure is the next put's too
+  return peer;
+}
+
+// ---- Puts.
+
+Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from,
+                                 std::size_t bytes, const Message* signal) {
+  const auto& remote = *reinterpret_cast<const Remote*>(to.memory.get());
+  Message message = signal != nullptr ? *signal : Message{};
+  message.kind = signal != nullptr ? Kind::signal : Kind::write;
+  message.region = remote.region;
+  message.offset = offset;
+  const std::lock_guard lock(mutex_);
+  if (remote.peer == nullptr) {
+    land(message, static_cast<const std::byte*>(from), bytes);
+    return {};
+  }
+  Peer& peer = *remote.peer;
+  if (!peer.failure) return peer.failure;
+  ++peer.posted;
+  if (bytes <= small_bytes) return send(peer, message, from, bytes);
+  const Status status = put_large(peer, remote, offset, from, bytes);
+  if (!status || signal == nullptr) return status;
+  if (const ucs_status_t fenced = library().ucp_worker_fence(worker_); fenced != UCS_OK) {
+    lose(peer, fmt::format("cannot order a word behind its payload: {}", text(fenced)));
+    return peer.failure;
+  }
+  return send(peer, message, nullptr, 0);
+}
+
+bool Engine::is_registered(const void* from, std::size_t bytes) const {
+  const auto* begin = static_cast<const std::byte*>(from);
+  const auto next = spans_.upper_bound(begin);
+  if (next == spans_.begin()) return false;
+  const auto& [data, size] = *std::prev(next);
+  return begin + bytes <= data + size;
+}
+
+Status Engine::put_large(Peer& peer, const Remote& remote, std::uint64_t offset, const void* from,
+                         std::size_t bytes) {
+  if (free_sendings_.empty()) {
+    sendings_.push_back(std::make_unique<Sending>(Sending{this, {}}));
+    free_sendings_.push_back(sendings_.back().get());
+  }
+  Sending* const sending = free_sendings_.back();
+  free_sendings_.pop_back();
+  if (!is_registered(from, bytes)) {
+    const auto* source = static_cast<const std::byte*>(from);
+    sending->copy.assign(source, source + bytes);
+    from = sending->copy.data();
+  }
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.cb.send = &on_put;
+  param.user_data = sending;
+  const ucs_status_ptr_t request = library().ucp_put_nbx(
+      peer.endpoint, from, bytes, remote.address + offset, remote.key, &param);
+  if (!UCS_PTR_IS_PTR(request)) free_sendings_.push_back(sending);
+  return posted(peer, request);
+}
+
+Status Engine::send(Peer& peer, Message message, const void* payload,
+                                  std::size_t bytes) {
+  if (bytes > small_bytes) {
+    return {Code::not_supported, fmt::format("UCX: a message of {} bytes", bytes), peer.rank};
+  }
+  if (free_parcels_.empty()) {
+    parcels_.push_back(std::make_unique<Parcel>());
+    parcels_.back()->engine = this;
+    free_parcels_.push_back(parcels_.back().get());
+  }
+  Parcel* const parcel = free_parcels_.back();
+  free_parcels_.pop_back();
+  message.rank = options_.rank;
+  std::memcpy(parcel->bytes.data(), &message, sizeof message);
+  if (bytes > 0) std::memcpy(parcel->bytes.data() + sizeof message, payload, bytes);
+  ucp_request_param_t param{};
+  param.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = UCP_AM_SEND_FLAG_EAGER;
+  param.cb.send = &on_sent;
+  param.user_data = parcel;
+  const ucs_status_ptr_t request = library().ucp_am_send_nbx(
+      peer.endpoint, message_id, nullptr, 0, parcel->bytes.data(), sizeof message + bytes, &param);
+  if (!UCS_PTR_IS_PTR(request)) free_parcels_.push_back(parcel);
+  return posted(peer, request);
+}
+
+/// What UCX has not done at once it does when it is driven.
+Status Engine::posted(Peer& peer, ucs_status_ptr_t request) {
+  if (UCS_PTR_IS_ERR(request)) lose(peer, text(UCS_PTR_STATUS(request)));
+  if (UCS_PTR_IS_PTR(request)) nudge();
+  return peer.failure;
+}
+
+/// Whether it failed is told by on_broken; where UCX cannot tell, no put fails.
+void Engine::on_put(void* request, ucs_status_t, void* sending) {
+  library().ucp_request_free(request);
+  auto* const sent = static_cast<Sending*>(sending);
+  sent->engine->free_sendings_.push_back(sent);
+}
+
+void Engine::on_sent(void* request, ucs_status_t, void* parcel) {
+  library().ucp_request_free(request);
+  auto* const sent = static_cast<Parcel*>(parcel);
+  sent->engine->free_parcels_.push_back(sent);
+}
+
+/// The answer to a question behind all that was put so far.
+bool Engine::drained(int rank) {
+  const std::lock_guard lock(mutex_);
+  const auto found = peers_.find(rank);
+  if (found == peers_.end()) return true;
+  Peer& peer = found->second;
+  if (peer.drained == peer.posted || !peer.failure) return true;
+  if (peer.asked < peer.posted) {
+    peer.asked = peer.posted;
+    Message question{};
+    question.kind = Kind::drain;
+    question.number = peer.asked;
+    if (library().ucp_worker_fence(worker_) == UCS_OK) (void)send(peer, question, nullptr, 0);
+  }
+  return false;
+}
+
+}  // namespace slip::ucx

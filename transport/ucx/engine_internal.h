@@ -1,0 +1,159 @@
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "slipstream/transport/ucx/library_internal.h"
+#include "slipstream/transport/ucx/message_internal.h"
+#include "slipstream/transport/ucx/ucx_transport.h"
+
+namespace slip::ucx {
+
+/// Puts of up to so many bytes travel in the message that carries their word. UCX sends what is
+/// larger without a copy of its own where it can.
+constexpr std::size_t small_bytes = 4096;
+
+inline Time steady_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
+
+inline const char* text(ucs_status_t status) { return library().ucs_status_string(status); }
+
+/// One worker's part of UCX: shared by the transport, its regions and those it has attached to, so
+/// that it ends when the last of them does.
+class Engine : public std::enable_shared_from_this<Engine> {
+ public:
+  explicit Engine(UcxOptions options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  Region allocate(std::size_t bytes, Bell bell);
+  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell);
+  RemoteRegion attach(int peer, std::string_view key);
+  Status put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
+             const Message* signal);
+  bool drained(int peer);
+
+  int progress_fd() const { return poll_fd_; }
+  void arm();
+  void progress();
+  void drive();
+  void rest();
+  void close();
+  void on_lost(std::function<void(const Status&)> lost);
+  const std::shared_ptr<Doorbell>& doorbell() const { return options_.doorbell; }
+
+ private:
+  struct Peer {
+    Engine* engine = nullptr;
+    int rank = -1;
+    ucp_ep_h endpoint = nullptr;
+    bool notices_failure = false;  // UCX tells when the connection breaks
+    Status failure;
+    Time heard{0};
+    std::uint64_t posted = 0;   // puts
+    std::uint64_t asked = 0;    // the count of puts up to which it was asked, and
+    std::uint64_t drained = 0;  // has answered, that they have taken effect
+  };
+  /// What a RemoteRegion's handle refers to.
+  struct Remote {
+    ~Remote() { engine->detach(*this); }
+    std::shared_ptr<Engine> engine;
+    Peer* peer = nullptr;  // null: this worker itself
+    ucp_rkey_h key = nullptr;
+    std::uint64_t address = 0;
+    std::uint64_t region = 0;
+  };
+  /// It stays while a peer is attached, so that what is still under way harms nobody.
+  struct LocalRegion {
+    std::shared_ptr<std::byte> memory;
+    std::size_t bytes = 0;
+    Bell bell = Bell::worker;
+    ucp_mem_h handle = nullptr;
+    int attached = 0;
+    bool freed = false;
+  };
+  /// A message on its way. Pooled, as UCX may refer to it after the call.
+  struct Parcel {
+    Engine* engine;
+    std::array<std::byte, sizeof(Message) + small_bytes> bytes;
+  };
+
+  /// A put on its way, with what it was copied to unless its source is a region's. Pooled.
+  struct Sending {
+    Engine* engine;
+    std::vector<std::byte> copy;
+  };
+
+  Region publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std::size_t bytes, Bell bell);
+  void release(std::uint64_t region);
+  void release_all();
+  Peer& connect(int rank, std::string_view address);
+  Status await_attached(const Peer& peer, std::uint64_t number);
+  void detach(const Remote& remote);
+  bool is_registered(const void* from, std::size_t bytes) const;
+  Status put_large(Peer& peer, const Remote& remote, std::uint64_t offset, const void* from,
+                   std::size_t bytes);
+  Status send(Peer& peer, Message message, const void* payload, std::size_t bytes);
+  Status posted(Peer& peer, ucs_status_ptr_t request);
+  void handle(const std::byte* data, std::size_t bytes);
+  bool land(const Message& message, const std::byte* payload, std::size_t bytes);
+  void ring(Bell bell);
+  void lose(Peer& peer, const std::string& why);
+  void tell_losses();
+  void progress_once();
+  void answer(const Message& message, const std::string& payload);
+  void beat();
+  void nudge();
+  void set_timer(Duration after);
+
+  static ucs_status_t on_message(void* engine, const void*, std::size_t, void* data,
+                                 std::size_t bytes, const ucp_am_recv_param_t*);
+  static void on_sent(void* request, ucs_status_t, void* parcel);
+  static void on_put(void* request, ucs_status_t, void* sending);
+  static void on_broken(void* peer, ucp_ep_h endpoint, ucs_status_t status);
+
+  UcxOptions options_;
+  int poll_fd_ = -1;  // of event_fd_, armed once at a time, and timer_fd_
+  int event_fd_ = -1;
+  int timer_fd_ = -1;
+  ucp_context_h context_ = nullptr;
+  ucp_worker_h worker_ = nullptr;
+  std::string address_;  // of worker_
+
+  std::mutex mutex_;  // guards UCX and all below
+  std::map<int, Peer> peers_;
+  std::unordered_map<std::uint64_t, LocalRegion> regions_;
+  std::map<const std::byte*, std::size_t> spans_;  // where regions lie
+  std::uint64_t last_region_ = 0;
+  std::vector<std::unique_ptr<Parcel>> parcels_;
+  std::vector<Parcel*> free_parcels_;
+  std::vector<std::unique_ptr<Sending>> sendings_;
+  std::vector<Sending*> free_sendings_;
+  bool has_unused_regions_ = false;  // freed, but kept for a put that may have been under way
+  std::vector<std::pair<Message, std::string>> questions_;  // to answer outside of UCX's callbacks
+  std::map<std::uint64_t, std::optional<bool>> attaching_;  // by number: whether it succeeded
+  std::uint64_t last_number_ = 0;
+  std::vector<Peer*> losses_;                           // not told yet
+  std::function<void(const Status&)> lost_;
+  Time last_beat_{0};
+  bool asleep_ = false;   // the progress thread, or it is about to be
+  bool ticking_ = false;  // for a tick only, as the worker drives
+  std::uint64_t drives_ = 0;      // by a spinning worker
+  std::uint64_t seen_drives_ = 0;  // when the progress thread went to sleep last
+};
+
+}  // namespace slip::ucx

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "slipstream/base/time.h"
+#include "slipstream/transport/transport.h"
+
+namespace slip {
+
+/// Why this process cannot use UCX; empty: it can. Never throws.
+std::string ucx_unavailable();
+/// "1.13.1"; empty where it is not available.
+std::string ucx_version();
+
+struct UcxOptions {
+  int rank = 0;
+  /// From whom nothing is heard for so long is lost. A progress thread says every second that it
+  /// lives, so this is no bound on what a worker computes.
+  Duration peer_timeout = std::chrono::seconds(10);
+  /// How long `attach` waits for the peer.
+  Duration connect_timeout = std::chrono::seconds(30);
+  /// Rung when a word has arrived; made where it is null.
+  std::shared_ptr<Doorbell> doorbell = {};
+};
+
+/// Workers of any hosts, through UCX (ucp.h of 1.13): which networks it takes is up to UCX_TLS and
+/// UCX_NET_DEVICES. docs/ordering.md says what orders a payload before its word.
+///
+/// A large payload is put by ucp_put_nbx. A word is an active message behind it, as is a whole
+/// small put: the receiver's progress writes the word when everything before it has landed, and
+/// wakes whoever sleeps. So a receiver makes progress only where somebody drives it: its progress
+/// thread, or the worker itself while it spins (see `drive`).
+class UcxTransport : public Transport {
+ public:
+  /// Makes memory of another transport reachable through this one, as long as `memory` lives; its
+  /// key here.
+  virtual Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) = 0;
+
+  /// `lost` is called once for each peer that is lost from now on, by whoever drives; null: nobody
+  /// is told.
+  virtual void on_lost(std::function<void(const Status& why)> lost) = 0;
+
+  virtual std::shared_ptr<Doorbell> doorbell() const = 0;
+};
+
+/// Error(not_supported) says what is missing and what to do. When it is destroyed it closes its
+/// endpoints, waiting a second at most; what peers put from then on is lost.
+std::unique_ptr<UcxTransport> make_ucx_transport(UcxOptions options);
+
+}  // namespace slip
