@@ -196,9 +196,9 @@ bool GroupService::parse(std::span<const std::byte> message, FormedGroup* formed
   message = message.subspan(sizeof announcement);
   static_assert(sizeof(int) == sizeof(std::int32_t));
   members.resize(message.size() / sizeof(std::int32_t));
-  std::memcpy(members.data(), message.data(), message.size());
   formed->group.sequence = announcement.sequence;
   if (members.empty()) return true;
+  std::memcpy(members.data(), message.data(), message.size());
   const auto workers = static_cast<std::uint64_t>(world_->size());
   if (announcement.initiator >= workers || announcement.sequence <= last_) return false;
   formed->initiator = static_cast<int>(announcement.initiator);

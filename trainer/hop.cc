@@ -322,6 +322,7 @@ void Hop::validate(const RunShape& shape) const {
   if (notify_ack && (backup > 0 || staleness)) {
     refuse("notify_ack excludes backup and staleness: every update must be acknowledged");
   }
+  if (max_jump < 0) refuse("max_jump is at least 0");
   if (max_jump > 0 && backup == 0 && !staleness) {
     refuse(
         "max_jump needs backup or staleness: otherwise nobody can do without a worker's updates");

@@ -12,7 +12,8 @@ namespace slip {
 /// RelaySGD (Vogels et al., NeurIPS'21, Algorithm 1): after its own step a worker replaces its
 /// model by the mean of one model of every worker, which come along the paths of a tree, a round
 /// later for every edge but the first. Bounds of convergence do not depend on how different the
-/// workers' data are. The trees are those of `relay_trees` (trainer/relay_trees.h).
+/// workers' data are. A resumed run begins without messages, like the first. The trees are those of
+/// `relay_trees` (trainer/relay_trees.h).
 struct RelaySgd {
   static constexpr std::string_view name = "relay_sgd";
   static constexpr std::string_view summary = "means relayed along a tree (RelaySGD, NeurIPS'21)";

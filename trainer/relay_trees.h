@@ -6,8 +6,8 @@
 
 namespace slip {
 
-/// The trees that RelaySum works on: both of `double-binary-trees`, each for one half of the model;
-/// a graph that is a tree itself; else a spanning tree of shortest paths from a worker in its
+/// The trees that RelaySum works on: a graph that is a tree itself; both of `double-binary-trees`,
+/// each for one half of the model; else a spanning tree of shortest paths from a worker in its
 /// middle, on which each worker has the neighbour of least rank. The graph is symmetric and
 /// connected.
 std::vector<Graph> relay_trees(const Graph& graph);

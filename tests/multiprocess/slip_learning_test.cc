@@ -65,6 +65,26 @@ TEST(SlipTrain, ALinearModelOfA9aIsLearnedByEightSimulatedWorkers) {
   }
 }
 
+// The gradients are computed by a pool of threads, in whatever order they come.
+TEST(SlipTrain, OneSeedIsOneHistoryOf64WorkersWithRealGradients) {
+  if (!SLIP_HAVE_TORCH) GTEST_SKIP() << "this build has no LibTorch (package libtorch-dev)";
+  const auto run = [](const std::string& seed) {
+    return to_json(report_of({"--transport",  "sim",
+                              "--workers",    "64",
+                              "--task",       "digits",
+                              "--model",      "mlp",
+                              "--graph",      "ring-based",
+                              "--set",        "backup=1",
+                              "--compute",    "20ms,jitter=0.2",
+                              "--slow",       "random,x=6,p=1/n",
+                              "--iterations", "15",
+                              "--seed",       seed}));
+  };
+  const std::string first = run("1");
+  EXPECT_EQ(first, run("1"));
+  EXPECT_NE(first, run("2"));
+}
+
 TEST(SlipTrain, SixteenWorkersShareFewProcessors) {
   const auto run = [](const std::string& transport) {
     Report report =

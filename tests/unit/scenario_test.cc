@@ -306,11 +306,13 @@ TEST_F(Judged, WhatHasNotRunIsNotJudged) {
   const Scenario scenario =
       read(std::string(head) +
            "[[expect]]\nmetric = 'seconds'\nrun = 'fast'\nvalue = { ring = 1, star = 2 }\n"
-           "tolerance = 0.01\n");
+           "tolerance = 0.01\n"
+           "[[expect]]\nmetric = 'seconds'\nrun = 'fast'\nat_most = 1e9\n");
   const Grid ring = make_grid(scenario, {}, {{"graph", "ring", "--graph"}});
   auto verdicts = judge(scenario.expectations, found(ring, 4));
   EXPECT_EQ(verdicts[0].outcome, Verdict::Outcome::missed);
   EXPECT_EQ(verdicts[1].outcome, Verdict::Outcome::not_run);
+  EXPECT_EQ(verdicts[2].outcome, Verdict::Outcome::not_run) << "a mean over one graph of two";
   const Grid whole = make_grid(scenario, {}, {});
   verdicts = judge(scenario.expectations, found(whole, 3));
   EXPECT_EQ(verdicts[0].outcome, Verdict::Outcome::not_run) << "one seed of two";

@@ -121,6 +121,10 @@ Grid make_grid(const Scenario& scenario, const std::vector<std::string>& protoco
 
   std::vector<Sweep> sweeps = scenario.sweeps;
   fix(sweeps, overrides);
+  for (std::size_t i = 0; i < sweeps.size(); ++i) {
+    const bool narrower = sweeps[i].values.size() < scenario.sweeps[i].values.size();
+    if (narrower && sweeps[i].name != "seed") grid.fixed.push_back(sweeps[i].name);
+  }
   bool seeds = false;
   for (const Sweep& sweep : sweeps) {
     if (sweep.name == "seed") {

@@ -24,6 +24,7 @@ struct Grid {
   std::vector<Place> places;            // seeds left out; a single empty one where nothing is swept
   std::vector<std::string> swept;       // the options in which places differ
   std::vector<Case> cases;              // in the order in which they are run
+  std::vector<std::string> fixed;       // swept by the scenario, but not with these overrides
   std::vector<const Metric*> expected;  // what expectations are about, each once
 
   /// The place's values of what is swept: "ring, shm".

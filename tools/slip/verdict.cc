@@ -29,8 +29,12 @@ struct Figure {
   std::optional<double> value;
 };
 
-// The mean over the places in `where`.
+// The mean over the places in `where`, if they are all there.
 Figure figure(const Findings& findings, std::size_t run, const Place& where, const Metric& metric) {
+  for (const std::string& option : findings.grid().fixed) {
+    const auto names = [&](const auto& coordinate) { return coordinate.first == option; };
+    if (std::none_of(where.begin(), where.end(), names)) return {};
+  }
   const std::vector<Place>& places = findings.grid().places;
   double sum = 0;
   double count = 0;
