@@ -148,7 +148,8 @@ TEST(PartialAllReduceProcesses, TenThousandGroupsLeaveNothingBehind) {
                                take(501, 10'500);
                                const Holdings after = Holdings::now();
                                EXPECT_EQ(after.descriptors, before.descriptors);
-                               EXPECT_EQ(after.mappings, before.mappings);
+                               // A sanitizer maps a few blocks of its own, but not one a group.
+                               EXPECT_LT(after.mappings, before.mappings + 100);
                                EXPECT_EQ(after.heap, before.heap);
                              },
                              {}));
