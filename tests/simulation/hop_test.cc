@@ -1,6 +1,6 @@
-// Hop's invariants (the paper's bounds of the gap, with and without tokens; every update used at
-// most once; the mean conserved; all end in the same iteration; a lost worker hangs nobody) on
-// random graphs, delays, partitions and slowdowns.
+// Hop's invariants (the paper's bounds of the gap, with and without tokens; every update used for
+// the iteration that it is of; the mean conserved; all end in the same iteration; a lost worker
+// hangs nobody) on random graphs, delays, partitions and slowdowns.
 
 #include <gtest/gtest.h>
 
@@ -215,6 +215,88 @@ void check(const Scenario& s) {
 TEST(HopInvariants, HoldOnRandomGraphsDelaysAndModesInTheSimulator) {
   testing::for_seeds(
       400, [](std::uint64_t seed) { check(random_scenario(seed, LaunchKind::simulated)); });
+}
+
+/// Models that say whose they are, and of which iteration: element j is the iteration + 1 of worker
+/// j's model, and element workers + j its share.
+class Signed {
+ public:
+  Signed(const Scenario& s, int rank)
+      : s_(s), rank_(static_cast<std::size_t>(rank)), last_(workers(), -1) {}
+
+  std::size_t workers() const { return static_cast<std::size_t>(s_.workers); }
+
+  void sign(VectorView x, Iteration k) const {
+    std::ranges::fill(x.as<double>(), 0.0);
+    x.as<double>()[rank_] = static_cast<double>(k + 1);
+    x.as<double>()[workers() + rank_] = 1;
+  }
+
+  /// `x` is what iteration k has averaged.
+  void check(VectorView x, Iteration k) {
+    for (std::size_t j = 0; j < workers(); ++j) {
+      const double share = x.as<double>()[workers() + j];
+      const std::span<const int> in = s_.graph->neighbours_in(static_cast<int>(rank_));
+      const bool known = j == rank_ || std::binary_search(in.begin(), in.end(), j);
+      const bool needed = known && s_.hop.backup == 0 && !s_.hop.staleness;
+      ASSERT_TRUE(share == 0 ? !needed : known) << where(j, k);
+      if (share == 0) continue;
+      const double tag = x.as<double>()[j] / share - 1;
+      const double staleness = j == rank_ ? 0 : s_.hop.staleness.value_or(0);
+      ASSERT_NEAR(tag, std::round(tag), 1e-6) << where(j, k) << " is of several iterations";
+      ASSERT_GT(tag, static_cast<double>(k) - staleness - 0.5) << where(j, k);
+      // A stale update may be used again, but no older one; without staleness each is used for k.
+      ASSERT_GT(tag, last_[j] - 0.5) << where(j, k);
+      if (!s_.hop.staleness || j == rank_) {
+        ASSERT_NEAR(tag, static_cast<double>(k), 1e-6) << where(j, k);
+      }
+      last_[j] = tag;
+    }
+  }
+
+ private:
+  std::string where(std::size_t sender, Iteration k) const {
+    return "rank " + std::to_string(rank_) + ", iteration " + std::to_string(k) +
+           ": the update of rank " + std::to_string(sender);
+  }
+
+  const Scenario& s_;
+  const std::size_t rank_;
+  std::vector<double> last_;
+};
+
+TEST(HopInvariants, UpdatesAreUsedForTheIterationThatTheyAreOf) {
+  testing::for_seeds(400, [](std::uint64_t seed) {
+    Scenario s = random_scenario(seed, LaunchKind::simulated);
+    s.hop.max_jump = 0;  // who jumps sends what it has averaged
+    launch(
+        s.workers,
+        [&](World& world) {
+          Signed models(s, world.rank());
+          std::vector<double> x(2 * models.workers());
+          const VectorView view{x.data(), x.size(), Dtype::float64};
+          models.sign(view, 0);
+          TrainerOptions options;
+          options.shared_graph = s.graph;
+          options.iterations = s.iterations;
+          options.own_start = true;
+          options.heterogeneity = Heterogeneity(s.heterogeneity);
+          Trainer trainer(world, {{view.data, view.count, view.dtype}}, s.hop, options);
+          const bool serial = s.hop.order == Hop::Order::serial;
+          while (trainer.running()) {
+            const Iteration k = trainer.iteration();
+            world.compute([] {});
+            // Parallel: an average is changed to the next update; serial: before it is sent.
+            const auto apply = [&](VectorView model) {
+              if (!serial) models.check(model, k);
+              models.sign(model, serial ? k : k + 1);
+            };
+            trainer.step(apply).throw_if_failed();
+            if (serial) models.check(view, k);
+          }
+        },
+        s.launch);
+  });
 }
 
 /// What a scenario has come to where a worker is lost on the way.

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "conformance.h"
@@ -299,14 +300,17 @@ void hop(World& world, const Scenario& s, std::vector<std::string>& violations) 
   world.goodbye();
 }
 
-/// What went wrong; empty if nothing did.
+/// What went wrong; empty if nothing did. An error other than that all wait for each other is none
+/// that a ring which is too short can explain.
 std::vector<std::string> violations_of(const Scenario& s) {
   std::vector<std::string> violations;
   try {
     launch(
         s.graph.size(), [&](World& world) { hop(world, s, violations); }, s.launch);
   } catch (const Error& error) {
-    violations.push_back(error.what());  // a deadlock
+    const bool deadlock = std::string_view(error.what()).find("deadlock") != std::string_view::npos;
+    if (error.code() != Code::aborted || !deadlock) throw;
+    violations.push_back(error.what());
   }
   return violations;
 }
