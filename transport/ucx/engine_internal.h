@@ -114,7 +114,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void ring(Bell bell);
   void lose(Peer& peer, const std::string& why);
   void tell_losses();
-  void progress_once();
+  void progress_all();
+  void settle();
   void answer(const Message& message, const std::string& payload);
   void beat();
   void nudge();

@@ -204,7 +204,7 @@ void Engine::arm() {
       epoll_ctl(poll_fd_, EPOLL_CTL_MOD, event_fd_, &once);
       return;
     }
-    progress_once();  // UCS_ERR_BUSY: more has come
+    progress_all();  // UCS_ERR_BUSY: more has come
   }
   set_timer(at_once);
 }
@@ -215,7 +215,7 @@ void Engine::progress() {
     asleep_ = ticking_ = false;
     std::uint64_t expirations = 0;
     [[maybe_unused]] const auto bytes = read(timer_fd_, &expirations, sizeof expirations);
-    progress_once();
+    progress_all();
     beat();
   }
   tell_losses();
@@ -226,7 +226,8 @@ void Engine::drive() {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock) return;  // somebody does
     ++drives_;
-    progress_once();
+    library().ucp_worker_progress(worker_);  // and back to the condition, which may hold now
+    settle();
     if (losses_.empty()) return;
   }
   tell_losses();
@@ -238,9 +239,14 @@ void Engine::rest() {
   if (ticking_) nudge();
 }
 
-void Engine::progress_once() {
+void Engine::progress_all() {
   while (library().ucp_worker_progress(worker_) != 0) {
   }
+  settle();
+}
+
+/// What had to wait for the end of UCX's callbacks.
+void Engine::settle() {
   for (const auto& [message, payload] : std::exchange(questions_, {})) answer(message, payload);
   if (has_unused_regions_ && free_sendings_.size() == sendings_.size()) release_all();
 }
