@@ -187,27 +187,34 @@ RemoteRegion Engine::attach(int peer, std::string_view packed) {
   remote->address = key.address;
   remote->region = key.region;
   if (peer != options_.rank) {
-    std::uint64_t number = 0;
-    {
-      const std::lock_guard lock(mutex_);
-      Peer& owner = connect(peer, key.address_of_worker);
-      const ucs_status_t status =
-          library().ucp_ep_rkey_unpack(owner.endpoint, key.rkey.data(), &remote->key);
-      if (status != UCS_OK) {
-        throw Error(Code::bad_data,
-                    fmt::format("UCX: cannot read the key of rank {}: {}", peer, text(status)), peer);
-      }
-      remote->peer = &owner;
-      attaching_[number = ++last_number_];
-      Message message{};
-      message.kind = Kind::attach;
-      message.region = key.region;
-      message.number = number;
-      (void)send(owner, message, nullptr, 0);  // a failure is found where it is waited for
+    Peer& owner = ask_to_attach(*remote, peer, key);
+    // Only now: UCX does not survive a key of memory that is gone.
+    const std::lock_guard lock(mutex_);
+    const ucs_status_t status =
+        library().ucp_ep_rkey_unpack(owner.endpoint, key.rkey.data(), &remote->key);
+    if (status != UCS_OK) {
+      throw Error(Code::bad_data,
+                  fmt::format("UCX: cannot read the key of rank {}: {}", peer, text(status)), peer);
     }
-    await_attached(*remote->peer, number).throw_if_failed();
   }
   return {peer, key.bytes, key.bell, {remote, reinterpret_cast<std::byte*>(remote.get())}, nullptr};
+}
+
+/// Returns when the owner keeps the region for this worker.
+Engine::Peer& Engine::ask_to_attach(Remote& remote, int rank, const RegionKey& key) {
+  std::unique_lock lock(mutex_);
+  Peer& owner = connect(rank, key.address_of_worker);
+  const std::uint64_t number = ++last_number_;
+  attaching_[number];
+  Message message{};
+  message.kind = Kind::attach;
+  message.region = key.region;
+  message.number = number;
+  (void)send(owner, message, nullptr, 0);  // a failure is found where it is waited for
+  lock.unlock();
+  await_attached(owner, number).throw_if_failed();
+  remote.peer = &owner;
+  return owner;
 }
 
 Status Engine::await_attached(const Peer& peer, std::uint64_t number) {
@@ -235,10 +242,10 @@ Status Engine::await_attached(const Peer& peer, std::uint64_t number) {
 
 /// Behind all that was put by it.
 void Engine::detach(const Remote& remote) {
-  if (remote.key == nullptr) return;
+  if (remote.peer == nullptr) return;
   const std::lock_guard lock(mutex_);
-  library().ucp_rkey_destroy(remote.key);
-  if (remote.peer == nullptr || !remote.peer->failure) return;
+  if (remote.key != nullptr) library().ucp_rkey_destroy(remote.key);
+  if (!remote.peer->failure) return;
   Message message{};
   message.kind = Kind::detach;
   message.region = remote.region;

@@ -102,6 +102,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void release(std::uint64_t region);
   void release_all();
   Peer& connect(int rank, std::string_view address);
+  Peer& ask_to_attach(Remote& remote, int rank, const RegionKey& key);
   Status await_attached(const Peer& peer, std::uint64_t number);
   void detach(const Remote& remote);
   bool is_registered(const void* from, std::size_t bytes) const;

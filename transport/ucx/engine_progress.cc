@@ -171,7 +171,7 @@ void Engine::beat() {
   const Duration since = now - last_beat_;
   if (since < beat_interval) return;
   last_beat_ = now;
-  const bool was_stopped = since > options_.peer_timeout / 2;
+  const bool was_stopped = since > options_.peer_timeout / 2 + beat_interval;
   for (auto& [rank, peer] : peers_) {
     if (!peer.failure) continue;
     if (was_stopped) peer.heard = now;  // the silence was ours
