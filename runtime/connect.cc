@@ -161,9 +161,8 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
       parts.transport = std::move(made);
     }
   }
-  parts.waiter =
-      std::make_shared<RealWaiter>(doorbell, parts.clock, parts.abort, options.max_spin,
-                                   ucx != nullptr ? parts.transport.get() : nullptr);
+  parts.waiter = std::make_shared<RealWaiter>(doorbell, parts.clock, parts.abort, options.max_spin,
+                                              ucx != nullptr ? parts.transport.get() : nullptr);
   if (ucx == nullptr) return;
   parts.progress = progress_thread();
   parts.driving = parts.progress->serve(*parts.transport, [] { return false; });

@@ -1,7 +1,5 @@
 // Workers over UCX beyond what every backend must do: order, and peers that end or fall silent.
 
-#include "slipstream/transport/ucx/ucx_transport.h"
-
 #include <gmock/gmock.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -18,6 +16,7 @@
 
 #include "conformance.h"
 #include "slipstream/base/random.h"
+#include "slipstream/transport/ucx/ucx_transport.h"
 
 namespace slip {
 namespace {
@@ -130,8 +129,7 @@ TEST_P(Ucx, a_word_through_another_endpoint_is_seen_to_overtake) {
     if (world.rank() == 0) {
       const auto other = make_ucx_transport({.rank = 2});
       const auto driving = world.progress().serve(*other, [] { return false; });
-      const RemoteRegion same =
-          other->attach(1, world.bootstrap().get("region/1/slot", 30s));
+      const RemoteRegion same = other->attach(1, world.bootstrap().get("region/1/slot", 30s));
       const Region source = transport.allocate(8 * words);
       for (std::uint64_t round = 1; round <= 20; ++round) {
         fill(reinterpret_cast<std::uint64_t*>(source.data()), words, round);
@@ -160,8 +158,8 @@ void expect_loss(World& world, const std::string& why) {
   const Status status = world.wait_until([] { return false; }, world.deadline(), "the impossible");
   EXPECT_EQ(status.code(), Code::peer_lost) << status.message();
   EXPECT_EQ(status.peer(), 1);
-  EXPECT_THAT(status.message(), AllOf(HasSubstr("rank 0"), HasSubstr("lost rank 1"),
-                                      HasSubstr(why)));
+  EXPECT_THAT(status.message(),
+              AllOf(HasSubstr("rank 0"), HasSubstr("lost rank 1"), HasSubstr(why)));
 }
 
 TEST_P(Ucx, a_peer_killed_in_the_middle_of_puts_is_lost) {

@@ -1,5 +1,3 @@
-#include "slipstream/transport/ucx/engine_internal.h"
-
 #include <fmt/format.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
@@ -11,6 +9,7 @@
 #include <thread>
 
 #include "slipstream/transport/shm/segment.h"
+#include "slipstream/transport/ucx/engine_internal.h"
 
 namespace slip::ucx {
 namespace {
@@ -30,7 +29,7 @@ void check(ucs_status_t status, const std::string& what) {
 // ---- Set-up.
 
 Engine::Engine(UcxOptions options) : options_(std::move(options)) {
-    if (!options_.doorbell) {
+  if (!options_.doorbell) {
     options_.doorbell = std::make_shared<Doorbell>();
     options_.doorbell->writers_fence = !asymmetric_fences();
   }
@@ -108,7 +107,8 @@ Region Engine::allocate(std::size_t bytes, Bell bell) {
   attributes.field_mask = UCP_MEM_ATTR_FIELD_ADDRESS;
   {
     const std::lock_guard lock(mutex_);
-    check(lib.ucp_mem_map(context_, &params, &handle), fmt::format("cannot reserve {} bytes", bytes));
+    check(lib.ucp_mem_map(context_, &params, &handle),
+          fmt::format("cannot reserve {} bytes", bytes));
     check(lib.ucp_mem_query(handle, &attributes), "cannot find its memory");
   }
   std::memset(attributes.address, 0, bytes);
@@ -116,8 +116,7 @@ Region Engine::allocate(std::size_t bytes, Bell bell) {
                  bytes, bell);
 }
 
-Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes,
-                                   Bell bell) {
+Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) {
   ucp_mem_map_params_t params{};
   params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
   params.address = memory.get();
@@ -288,8 +287,8 @@ Engine::Peer& Engine::connect(int rank, std::string_view address) {
 
 // ---- Puts.
 
-Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from,
-                                 std::size_t bytes, const Message* signal) {
+Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
+                   const Message* signal) {
   const auto& remote = *reinterpret_cast<const Remote*>(to.memory.get());
   Message message = signal != nullptr ? *signal : Message{};
   message.kind = signal != nullptr ? Kind::signal : Kind::write;
@@ -344,8 +343,7 @@ Status Engine::put_large(Peer& peer, const Remote& remote, std::uint64_t offset,
   return posted(peer, request);
 }
 
-Status Engine::send(Peer& peer, Message message, const void* payload,
-                                  std::size_t bytes) {
+Status Engine::send(Peer& peer, Message message, const void* payload, std::size_t bytes) {
   if (bytes > small_bytes) {
     return {Code::not_supported, fmt::format("UCX: a message of {} bytes", bytes), peer.rank};
   }

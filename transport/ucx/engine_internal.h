@@ -149,12 +149,12 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::vector<std::pair<Message, std::string>> questions_;  // to answer outside of UCX's callbacks
   std::map<std::uint64_t, std::optional<bool>> attaching_;  // by number: whether it succeeded
   std::uint64_t last_number_ = 0;
-  std::vector<Peer*> losses_;                           // not told yet
+  std::vector<Peer*> losses_;  // not told yet
   std::function<void(const Status&)> lost_;
   Time last_beat_{0};
-  bool asleep_ = false;   // the progress thread, or it is about to be
-  bool ticking_ = false;  // for a tick only, as the worker drives
-  std::uint64_t drives_ = 0;      // by a spinning worker
+  bool asleep_ = false;            // the progress thread, or it is about to be
+  bool ticking_ = false;           // for a tick only, as the worker drives
+  std::uint64_t drives_ = 0;       // by a spinning worker
   std::uint64_t seen_drives_ = 0;  // when the progress thread went to sleep last
 };
 

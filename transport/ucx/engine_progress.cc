@@ -27,7 +27,7 @@ constexpr Duration close_timeout = 1s;
 // ---- What arrives.
 
 ucs_status_t Engine::on_message(void* engine, const void*, std::size_t, void* data,
-                                              std::size_t bytes, const ucp_am_recv_param_t*) {
+                                std::size_t bytes, const ucp_am_recv_param_t*) {
   static_cast<Engine*>(engine)->handle(static_cast<const std::byte*>(data), bytes);
   return UCS_OK;
 }
@@ -99,8 +99,7 @@ void Engine::answer(const Message& message, const std::string& payload) {
 }
 
 /// False if it is not what a put to this worker may be.
-bool Engine::land(const Message& message, const std::byte* payload,
-                                std::size_t bytes) {
+bool Engine::land(const Message& message, const std::byte* payload, std::size_t bytes) {
   const auto found = regions_.find(message.region);
   if (found == regions_.end()) return true;  // freed since
   const LocalRegion& region = found->second;
@@ -281,8 +280,8 @@ void Engine::close() {
   while (!closing.empty()) {
     library().ucp_worker_progress(worker_);
     std::erase_if(closing, [&](ucs_status_ptr_t request) {
-      const bool over = steady_now() >= deadline ||
-                        library().ucp_request_check_status(request) != UCS_INPROGRESS;
+      const bool over =
+          steady_now() >= deadline || library().ucp_request_check_status(request) != UCS_INPROGRESS;
       if (over) library().ucp_request_free(request);
       return over;
     });

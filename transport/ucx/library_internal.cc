@@ -22,7 +22,8 @@ Library load() {
   }
 #define SLIP_UCX_FIND(name)                                                                     \
   result.name = reinterpret_cast<decltype(result.name)>(dlsym(handle, #name));                  \
-  if (result.name == nullptr) result.missing = "libucp.so.0 has no " #name "; install a newer UCX";
+  if (result.name == nullptr) result.missing = "libucp.so.0 has no " #name "; install a newer " \
+                                                                           "UCX";
   SLIP_UCX_FUNCTIONS(SLIP_UCX_FIND)
 #undef SLIP_UCX_FIND
   return result;
