@@ -12,8 +12,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Duration min_spin = 1us;
-// A lost wake-up would be a bug; this bounds what it could cost.
-constexpr Duration longest_sleep = 1s;
 
 }  // namespace
 
@@ -31,12 +29,13 @@ Status AbortToken::reason() const {
 
 RealWaiter::RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const Clock> clock,
                        std::shared_ptr<const AbortToken> abort, Duration max_spin,
-                       Transport* driven)
+                       Transport* driven, Duration longest_sleep)
     : doorbell_(std::move(doorbell)),
       clock_(std::move(clock)),
       abort_(std::move(abort)),
       max_spin_(max_spin),
       driven_(driven),
+      longest_sleep_(longest_sleep),
       spin_(max_spin) {}
 
 bool RealWaiter::glance(FunctionRef<bool()> condition) {
@@ -74,7 +73,7 @@ Status RealWaiter::wait(FunctionRef<bool()> condition, Time deadline) {
     const bool holds = condition();
     if (!holds && !abort_->aborted()) {
       const Time now = clock_->now();
-      if (now < deadline) sleep_on(*doorbell_, seen, std::min(longest_sleep, deadline - now));
+      if (now < deadline) sleep_on(*doorbell_, seen, std::min(longest_sleep_, deadline - now));
     }
     withdraw_sleeper(*doorbell_, Bell::worker);
     if (holds || condition()) return {};
@@ -90,7 +89,7 @@ Status RealWaiter::sleep_until(Time time) {
     if (now >= time) return {};
     if (abort_->aborted()) break;
     // Not announced: writers pass by, and only `wake` moves the event count.
-    sleep_on(*doorbell_, seen, std::min(longest_sleep, time - now));
+    sleep_on(*doorbell_, seen, std::min(longest_sleep_, time - now));
   }
   return abort_->reason();
 }

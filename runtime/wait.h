@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 
@@ -52,13 +53,13 @@ class Waiter {
 };
 
 /// Waits in real time: spins for a while that adapts to how long waits last, then parks on the
-/// doorbell.
+/// doorbell. A lost wake-up would be a bug; `longest_sleep` bounds what it could cost.
 class RealWaiter final : public Waiter {
  public:
   /// `driven`, if not null, is what a worker drives while it spins; it outlives every wait.
   RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const Clock> clock,
              std::shared_ptr<const AbortToken> abort, Duration max_spin,
-             Transport* driven = nullptr);
+             Transport* driven = nullptr, Duration longest_sleep = std::chrono::seconds(1));
 
   bool glance(FunctionRef<bool()> condition) override;
   Status wait(FunctionRef<bool()> condition, Time deadline) override;
@@ -74,6 +75,7 @@ class RealWaiter final : public Waiter {
   const std::shared_ptr<const AbortToken> abort_;
   const Duration max_spin_;
   Transport* const driven_;
+  const Duration longest_sleep_;
   Duration spin_;
 };
 
