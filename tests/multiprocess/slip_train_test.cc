@@ -31,6 +31,12 @@ using testing::SizeIs;
 
 const std::vector<std::string> protocols = {"hop", "all_reduce", "d_psgd"};
 
+std::vector<std::string> transports() {
+  std::vector<std::string> names = {"shm", "threads", "sim"};
+  if (SLIP_HAVE_UCX) names.emplace_back("ucx");
+  return names;
+}
+
 std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;
@@ -48,6 +54,21 @@ constexpr const char* progress = "iteration ";
 void expect_nothing_left(const SlipProgram& slip) {
   EXPECT_THAT(slip.processes_left(), IsEmpty());
   EXPECT_THAT(slip.files_left(), IsEmpty());
+}
+
+/// The same over UCX, where this build has it.
+TEST(SlipTrain, AWorkerLostOverUcxEndsTheRunEverywhereAndIsNamedOnce) {
+  if (!SLIP_HAVE_UCX) GTEST_SKIP() << "this build has no UCX (package libucx-dev)";
+  for (const int rank : {0, 2}) {
+    SlipProgram slip(minute("hop", 4) + std::vector<std::string>{"--transport", "ucx"});
+    ASSERT_TRUE(slip.wait_for_output(progress));
+    ASSERT_EQ(kill(slip.worker(rank), SIGKILL), 0);
+    const Outcome outcome = slip.wait();
+    EXPECT_EQ(outcome.end.status, 1);
+    EXPECT_TRUE(is_one_line(outcome.error)) << outcome.error;
+    EXPECT_THAT(outcome.error, HasSubstr("rank " + std::to_string(rank)));
+    expect_nothing_left(slip);
+  }
 }
 
 class LostWorker : public testing::TestWithParam<std::tuple<std::string, int>> {};
@@ -227,7 +248,7 @@ TEST(SlipTrain, ATargetThatDoesNotStopIsNoted) {
 
 INSTANTIATE_TEST_SUITE_P(SlipTrain, StopsTogether,
                          testing::Combine(testing::ValuesIn(protocols),
-                                          testing::Values("shm", "threads", "sim")),
+                                          testing::ValuesIn(transports())),
                          [](const auto& info) {
                            return std::get<0>(info.param) + "_" + std::get<1>(info.param);
                          });
@@ -246,7 +267,7 @@ TEST_P(WorldOfOne, Trains) {
 
 INSTANTIATE_TEST_SUITE_P(SlipTrain, WorldOfOne,
                          testing::Combine(testing::ValuesIn(protocols),
-                                          testing::Values("shm", "threads", "sim")),
+                                          testing::ValuesIn(transports())),
                          [](const auto& info) {
                            return std::get<0>(info.param) + "_" + std::get<1>(info.param);
                          });

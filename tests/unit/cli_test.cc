@@ -216,7 +216,7 @@ TEST(TrainOptions, ValidateRefusesCombinationsAndFormsWithTheOptionsName) {
     return "";
   };
   EXPECT_EQ(refusal([](TrainConfig&) {}), "");
-  EXPECT_THAT(refusal([](TrainConfig& c) { c.transport = "ucx"; }), HasSubstr("not built in"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.transport = "verbs"; }), HasSubstr("not built in"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "speed=1"; }), HasSubstr("accuracy=X"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "accuracy=2"; }), HasSubstr("from 0 to 1"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.target = "accuracy=x"; }), HasSubstr("--target"));
@@ -292,7 +292,7 @@ TEST(Program, VersionAndHelpSucceed) {
 
 TEST(Program, BadUsageIsOneLineAndExitsWithTwo) {
   for (const char* arguments :
-       {"", "trian", "train --worker 3", "train --workers 0", "train --transport ucx",
+       {"", "trian", "train --worker 3", "train --workers 0", "train --transport verbs",
         "train --protocol hopp", "train --set max_gpa=3", "train --graph nosuch",
         "train --report /nowhere/r.json", "train --task targets --resume /nowhere/state", "compare",
         "run -n 2", "run -n 0 -- true", "perf", "perf nosuch", "info --what",

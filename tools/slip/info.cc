@@ -108,13 +108,12 @@ std::string ucx_text() {
 
 std::string transports_text() {
   const char* not_built = "absent: not built in";
-  return "Transports\n" +
-         lines_of({{"shm", "available: processes of one host, memory files"},
-                   {"threads", "available: threads of one process"},
-                   {"sim", "available: virtual time in one process"},
-                   {"ucx", ucx_text()},
-                   {"verbs", not_built},
-                   {"cuda_ipc", not_built}});
+  return "Transports\n" + lines_of({{"shm", "available: processes of one host, memory files"},
+                                    {"threads", "available: threads of one process"},
+                                    {"sim", "available: virtual time in one process"},
+                                    {"ucx", ucx_text()},
+                                    {"verbs", not_built},
+                                    {"cuda_ipc", not_built}});
 }
 
 std::string paths_text(int workers, const std::string& transport) {

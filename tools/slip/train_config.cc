@@ -36,8 +36,9 @@ void check_transport(const TrainConfig& config) {
     fail(fmt::format("--transport is ucx, which is not available: {}", why));
   }
   if (has_links(config)) {
-    fail("--transport is ucx; modelled links (--link, --inner-link, --links) are for shm, threads "
-         "and sim");
+    fail(
+        "--transport is ucx; modelled links (--link, --inner-link, --links) are for shm, threads "
+        "and sim");
   }
 }
 

@@ -1,5 +1,3 @@
-#include "slipstream/transport/ucx/engine_internal.h"
-
 #include <fmt/format.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
@@ -11,6 +9,7 @@
 #include <thread>
 
 #include "slipstream/transport/shm/segment.h"
+#include "slipstream/transport/ucx/engine_internal.h"
 
 namespace slip::ucx {
 namespace {
@@ -30,7 +29,7 @@ void check(ucs_status_t status, const std::string& what) {
 // ---- Set-up.
 
 Engine::Engine(UcxOptions options) : options_(std::move(options)) {
-    if (!options_.doorbell) {
+  if (!options_.doorbell) {
     options_.doorbell = std::make_shared<Doorbell>();
     options_.doorbell->writers_fence = !asymmetric_fences();
   }
@@ -108,7 +107,8 @@ Region Engine::allocate(std::size_t bytes, Bell bell) {
   attributes.field_mask = UCP_MEM_ATTR_FIELD_ADDRESS;
   {
     const std::lock_guard lock(mutex_);
-    check(lib.ucp_mem_map(context_, &params, &handle), fmt::format("cannot reserve {} bytes", bytes));
+    check(lib.ucp_mem_map(context_, &params, &handle),
+          fmt::format("cannot reserve {} bytes", bytes));
     check(lib.ucp_mem_query(handle, &attributes), "cannot find its memory");
   }
   std::memset(attributes.address, 0, bytes);
@@ -116,8 +116,7 @@ Region Engine::allocate(std::size_t bytes, Bell bell) {
                  bytes, bell);
 }
 
-Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes,
-                                   Bell bell) {
+Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) {
   ucp_mem_map_params_t params{};
   params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
   params.address = memory.get();
@@ -187,27 +186,34 @@ RemoteRegion Engine::attach(int peer, std::string_view packed) {
   remote->address = key.address;
   remote->region = key.region;
   if (peer != options_.rank) {
-    std::uint64_t number = 0;
-    {
-      const std::lock_guard lock(mutex_);
-      Peer& owner = connect(peer, key.address_of_worker);
-      const ucs_status_t status =
-          library().ucp_ep_rkey_unpack(owner.endpoint, key.rkey.data(), &remote->key);
-      if (status != UCS_OK) {
-        throw Error(Code::bad_data,
-                    fmt::format("UCX: cannot read the key of rank {}: {}", peer, text(status)), peer);
-      }
-      remote->peer = &owner;
-      attaching_[number = ++last_number_];
-      Message message{};
-      message.kind = Kind::attach;
-      message.region = key.region;
-      message.number = number;
-      (void)send(owner, message, nullptr, 0);  // a failure is found where it is waited for
+    Peer& owner = ask_to_attach(*remote, peer, key);
+    // Only now: UCX does not survive a key of memory that is gone.
+    const std::lock_guard lock(mutex_);
+    const ucs_status_t status =
+        library().ucp_ep_rkey_unpack(owner.endpoint, key.rkey.data(), &remote->key);
+    if (status != UCS_OK) {
+      throw Error(Code::bad_data,
+                  fmt::format("UCX: cannot read the key of rank {}: {}", peer, text(status)), peer);
     }
-    await_attached(*remote->peer, number).throw_if_failed();
   }
   return {peer, key.bytes, key.bell, {remote, reinterpret_cast<std::byte*>(remote.get())}, nullptr};
+}
+
+/// Returns when the owner keeps the region for this worker.
+Engine::Peer& Engine::ask_to_attach(Remote& remote, int rank, const RegionKey& key) {
+  std::unique_lock lock(mutex_);
+  Peer& owner = connect(rank, key.address_of_worker);
+  const std::uint64_t number = ++last_number_;
+  attaching_[number];
+  Message message{};
+  message.kind = Kind::attach;
+  message.region = key.region;
+  message.number = number;
+  (void)send(owner, message, nullptr, 0);  // a failure is found where it is waited for
+  lock.unlock();
+  await_attached(owner, number).throw_if_failed();
+  remote.peer = &owner;
+  return owner;
 }
 
 Status Engine::await_attached(const Peer& peer, std::uint64_t number) {
@@ -235,10 +241,10 @@ Status Engine::await_attached(const Peer& peer, std::uint64_t number) {
 
 /// Behind all that was put by it.
 void Engine::detach(const Remote& remote) {
-  if (remote.key == nullptr) return;
+  if (remote.peer == nullptr) return;
   const std::lock_guard lock(mutex_);
-  library().ucp_rkey_destroy(remote.key);
-  if (remote.peer == nullptr || !remote.peer->failure) return;
+  if (remote.key != nullptr) library().ucp_rkey_destroy(remote.key);
+  if (!remote.peer->failure) return;
   Message message{};
   message.kind = Kind::detach;
   message.region = remote.region;
@@ -281,8 +287,8 @@ Engine::Peer& Engine::connect(int rank, std::string_view address) {
 
 // ---- Puts.
 
-Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from,
-                                 std::size_t bytes, const Message* signal) {
+Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
+                   const Message* signal) {
   const auto& remote = *reinterpret_cast<const Remote*>(to.memory.get());
   Message message = signal != nullptr ? *signal : Message{};
   message.kind = signal != nullptr ? Kind::signal : Kind::write;
@@ -337,8 +343,7 @@ Status Engine::put_large(Peer& peer, const Remote& remote, std::uint64_t offset,
   return posted(peer, request);
 }
 
-Status Engine::send(Peer& peer, Message message, const void* payload,
-                                  std::size_t bytes) {
+Status Engine::send(Peer& peer, Message message, const void* payload, std::size_t bytes) {
   if (bytes > small_bytes) {
     return {Code::not_supported, fmt::format("UCX: a message of {} bytes", bytes), peer.rank};
   }

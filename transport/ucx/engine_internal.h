@@ -102,6 +102,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void release(std::uint64_t region);
   void release_all();
   Peer& connect(int rank, std::string_view address);
+  Peer& ask_to_attach(Remote& remote, int rank, const RegionKey& key);
   Status await_attached(const Peer& peer, std::uint64_t number);
   void detach(const Remote& remote);
   bool is_registered(const void* from, std::size_t bytes) const;
@@ -114,7 +115,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void ring(Bell bell);
   void lose(Peer& peer, const std::string& why);
   void tell_losses();
-  void progress_once();
+  void progress_all();
+  void settle();
   void answer(const Message& message, const std::string& payload);
   void beat();
   void nudge();
@@ -147,12 +149,12 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::vector<std::pair<Message, std::string>> questions_;  // to answer outside of UCX's callbacks
   std::map<std::uint64_t, std::optional<bool>> attaching_;  // by number: whether it succeeded
   std::uint64_t last_number_ = 0;
-  std::vector<Peer*> losses_;                           // not told yet
+  std::vector<Peer*> losses_;  // not told yet
   std::function<void(const Status&)> lost_;
   Time last_beat_{0};
-  bool asleep_ = false;   // the progress thread, or it is about to be
-  bool ticking_ = false;  // for a tick only, as the worker drives
-  std::uint64_t drives_ = 0;      // by a spinning worker
+  bool asleep_ = false;            // the progress thread, or it is about to be
+  bool ticking_ = false;           // for a tick only, as the worker drives
+  std::uint64_t drives_ = 0;       // by a spinning worker
   std::uint64_t seen_drives_ = 0;  // when the progress thread went to sleep last
 };
 

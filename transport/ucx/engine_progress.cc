@@ -27,7 +27,7 @@ constexpr Duration close_timeout = 1s;
 // ---- What arrives.
 
 ucs_status_t Engine::on_message(void* engine, const void*, std::size_t, void* data,
-                                              std::size_t bytes, const ucp_am_recv_param_t*) {
+                                std::size_t bytes, const ucp_am_recv_param_t*) {
   static_cast<Engine*>(engine)->handle(static_cast<const std::byte*>(data), bytes);
   return UCS_OK;
 }
@@ -99,8 +99,7 @@ void Engine::answer(const Message& message, const std::string& payload) {
 }
 
 /// False if it is not what a put to this worker may be.
-bool Engine::land(const Message& message, const std::byte* payload,
-                                std::size_t bytes) {
+bool Engine::land(const Message& message, const std::byte* payload, std::size_t bytes) {
   const auto found = regions_.find(message.region);
   if (found == regions_.end()) return true;  // freed since
   const LocalRegion& region = found->second;
@@ -171,7 +170,7 @@ void Engine::beat() {
   const Duration since = now - last_beat_;
   if (since < beat_interval) return;
   last_beat_ = now;
-  const bool was_stopped = since > options_.peer_timeout / 2;
+  const bool was_stopped = since > options_.peer_timeout / 2 + beat_interval;
   for (auto& [rank, peer] : peers_) {
     if (!peer.failure) continue;
     if (was_stopped) peer.heard = now;  // the silence was ours
@@ -204,7 +203,7 @@ void Engine::arm() {
       epoll_ctl(poll_fd_, EPOLL_CTL_MOD, event_fd_, &once);
       return;
     }
-    progress_once();  // UCS_ERR_BUSY: more has come
+    progress_all();  // UCS_ERR_BUSY: more has come
   }
   set_timer(at_once);
 }
@@ -215,7 +214,7 @@ void Engine::progress() {
     asleep_ = ticking_ = false;
     std::uint64_t expirations = 0;
     [[maybe_unused]] const auto bytes = read(timer_fd_, &expirations, sizeof expirations);
-    progress_once();
+    progress_all();
     beat();
   }
   tell_losses();
@@ -226,7 +225,8 @@ void Engine::drive() {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock) return;  // somebody does
     ++drives_;
-    progress_once();
+    library().ucp_worker_progress(worker_);  // and back to the condition, which may hold now
+    settle();
     if (losses_.empty()) return;
   }
   tell_losses();
@@ -238,9 +238,14 @@ void Engine::rest() {
   if (ticking_) nudge();
 }
 
-void Engine::progress_once() {
+void Engine::progress_all() {
   while (library().ucp_worker_progress(worker_) != 0) {
   }
+  settle();
+}
+
+/// What had to wait for the end of UCX's callbacks.
+void Engine::settle() {
   for (const auto& [message, payload] : std::exchange(questions_, {})) answer(message, payload);
   if (has_unused_regions_ && free_sendings_.size() == sendings_.size()) release_all();
 }
@@ -275,8 +280,8 @@ void Engine::close() {
   while (!closing.empty()) {
     library().ucp_worker_progress(worker_);
     std::erase_if(closing, [&](ucs_status_ptr_t request) {
-      const bool over = steady_now() >= deadline ||
-                        library().ucp_request_check_status(request) != UCS_INPROGRESS;
+      const bool over =
+          steady_now() >= deadline || library().ucp_request_check_status(request) != UCS_INPROGRESS;
       if (over) library().ucp_request_free(request);
       return over;
     });

@@ -20,9 +20,12 @@ Library load() {
     result.missing = fmt::format("libucp.so.0 cannot be loaded ({}); install libucx0", dlerror());
     return result;
   }
-#define SLIP_UCX_FIND(name)                                                                     \
-  result.name = reinterpret_cast<decltype(result.name)>(dlsym(handle, #name));                  \
-  if (result.name == nullptr) result.missing = "libucp.so.0 has no " #name "; install a newer UCX";
+#define SLIP_UCX_FIND(name)                                                    \
+  result.name = reinterpret_cast<decltype(result.name)>(dlsym(handle, #name)); \
+  if (result.name == nullptr)                                                  \
+    result.missing = "libucp.so.0 has no " #name                               \
+                     "; install a newer "                                      \
+                     "UCX";
   SLIP_UCX_FUNCTIONS(SLIP_UCX_FIND)
 #undef SLIP_UCX_FIND
   return result;

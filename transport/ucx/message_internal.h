@@ -44,7 +44,7 @@ struct RegionKey {
   std::uint64_t address = 0;  // in the owner's process
   std::uint64_t bytes = 0;
   Bell bell = Bell::worker;
-  std::string rkey;     // as UCX packs it
+  std::string rkey;  // as UCX packs it
   std::string address_of_worker;
 };
 
