@@ -22,6 +22,9 @@ set(SLIP_COMPILE_OPTIONS -Wall -Wextra -Werror -ffp-contract=off)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   list(APPEND SLIP_COMPILE_OPTIONS -Wno-restrict)  # false alarms about std::string (GCC bug 105651)
 endif()
+if(SLIP_SANITIZE)
+  add_compile_options(-g1)  # lines for the stack traces; variables would cost a third of the build
+endif()
 if(SLIP_SANITIZE STREQUAL "address")
   # Without vptr: that check opens pipes, and is wrong where a test runs out of descriptors.
   add_compile_options(-O1 -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all

@@ -14,6 +14,7 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <mutex>
 #include <sstream>
 #include <system_error>
 #include <utility>
@@ -231,6 +232,8 @@ std::vector<int> Machine::nearest_rails(const Place& place) const {
 
 Machine read_machine() {
   const Hwloc hwloc = new_hwloc();
+  static std::mutex one_at_a_time;  // hwloc asks libudev, whose globals nothing guards
+  const std::lock_guard lock(one_at_a_time);
   if (hwloc_topology_load(hwloc.get()) != 0) throw_errno("hwloc cannot read this machine");
   return machine_of(hwloc.get());
 }

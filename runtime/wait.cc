@@ -1,5 +1,7 @@
 #include "slipstream/runtime/wait.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -12,8 +14,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Duration min_spin = 1us;
-// A lost wake-up would be a bug; this bounds what it could cost.
-constexpr Duration longest_sleep = 1s;
 
 }  // namespace
 
@@ -30,19 +30,26 @@ Status AbortToken::reason() const {
 }
 
 RealWaiter::RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const Clock> clock,
-                       std::shared_ptr<const AbortToken> abort, Duration max_spin)
+                       std::shared_ptr<const AbortToken> abort, Duration max_spin,
+                       Duration longest_sleep)
     : doorbell_(std::move(doorbell)),
       clock_(std::move(clock)),
       abort_(std::move(abort)),
       max_spin_(max_spin),
+      longest_sleep_(longest_sleep),
       spin_(max_spin) {}
 
 bool RealWaiter::glance(FunctionRef<bool()> condition) {
   if (max_spin_ == Duration::zero()) return false;
-  // No pause either: it lasts as long as a cache line takes between near processors.
-  for (int i = 0; i < 256; ++i) {
-    if (condition()) return true;
+  // No pause either: it lasts as long as a cache line takes between near processors. Who has looked
+  // in vain, as those do who share a processor, looks for half as long the next time.
+  for (int i = 0; i < looks_; ++i) {
+    if (condition()) {
+      looks_ = std::min(most_looks, looks_ * 2);
+      return true;
+    }
   }
+  looks_ = std::max(least_looks, looks_ / 2);
   return false;
 }
 
@@ -50,7 +57,10 @@ bool RealWaiter::spin(FunctionRef<bool()> condition) {
   if (max_spin_ == Duration::zero()) return condition();
   const Time end = clock_->now() + spin_;
   do {
-    for (int i = 0; i < 32; ++i) {
+    // Whoever it waits for may have to run here. If nobody has to, this costs a fraction of a
+    // microsecond.
+    sched_yield();
+    for (int i = 0; i < 8; ++i) {
       if (condition()) {
         spin_ = std::min(max_spin_, spin_ * 2);
         return true;
@@ -70,7 +80,7 @@ Status RealWaiter::wait(FunctionRef<bool()> condition, Time deadline) {
     const bool holds = condition();
     if (!holds && !abort_->aborted()) {
       const Time now = clock_->now();
-      if (now < deadline) sleep_on(*doorbell_, seen, std::min(longest_sleep, deadline - now));
+      if (now < deadline) sleep_on(*doorbell_, seen, std::min(longest_sleep_, deadline - now));
     }
     withdraw_sleeper(*doorbell_, Bell::worker);
     if (holds || condition()) return {};
@@ -86,7 +96,7 @@ Status RealWaiter::sleep_until(Time time) {
     if (now >= time) return {};
     if (abort_->aborted()) break;
     // Not announced: writers pass by, and only `wake` moves the event count.
-    sleep_on(*doorbell_, seen, std::min(longest_sleep, time - now));
+    sleep_on(*doorbell_, seen, std::min(longest_sleep_, time - now));
   }
   return abort_->reason();
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 
@@ -51,11 +52,12 @@ class Waiter {
 };
 
 /// Waits in real time: spins for a while that adapts to how long waits last, then parks on the
-/// doorbell.
+/// doorbell. A lost wake-up would be a bug; `longest_sleep` bounds what it could cost.
 class RealWaiter final : public Waiter {
  public:
   RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const Clock> clock,
-             std::shared_ptr<const AbortToken> abort, Duration max_spin);
+             std::shared_ptr<const AbortToken> abort, Duration max_spin,
+             Duration longest_sleep = std::chrono::seconds(1));
 
   bool glance(FunctionRef<bool()> condition) override;
   Status wait(FunctionRef<bool()> condition, Time deadline) override;
@@ -70,7 +72,12 @@ class RealWaiter final : public Waiter {
   const std::shared_ptr<const Clock> clock_;
   const std::shared_ptr<const AbortToken> abort_;
   const Duration max_spin_;
+  const Duration longest_sleep_;
   Duration spin_;
+  // For how many looks at a condition `glance` lasts.
+  static constexpr int least_looks = 8;
+  static constexpr int most_looks = 256;
+  int looks_ = most_looks;
 };
 
 }  // namespace slip

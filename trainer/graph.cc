@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "slipstream/base/error.h"
+#include "slipstream/kernels/kernels.h"
 
 namespace slip {
 namespace {
@@ -82,6 +83,15 @@ Graph::Graph(int workers, std::vector<Edge> edges) {
   }
   symmetric_ = in_.first == out_.first && in_.node == out_.node;
   strongly_connected_ = find_strongly_connected();
+  fingerprint_ = find_fingerprint();
+}
+
+std::uint64_t Graph::find_fingerprint() const {
+  const auto of = [](const auto& vector) {
+    return kernels::checksum(std::as_bytes(std::span(vector)));
+  };
+  const std::uint64_t parts[] = {of(in_.first), of(in_.node), of(weight_)};
+  return of(parts);
 }
 
 std::vector<int> Graph::search(int from, const Adjacency& next) const {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -56,6 +58,8 @@ class Graph {
 
   int size() const { return static_cast<int>(in_.first.size()) - 1; }
   std::size_t edge_count() const { return in_.node.size(); }
+  /// Graphs of other edges or weights have, in all likelihood, another fingerprint.
+  std::uint64_t fingerprint() const { return fingerprint_; }
 
   /// Sorted by rank.
   std::span<const int> neighbours_in(int rank) const { return in_.of(rank); }
@@ -91,12 +95,14 @@ class Graph {
 
   bool find_strongly_connected() const;
   std::vector<int> search(int from, const Adjacency& next) const;
+  std::uint64_t find_fingerprint() const;
 
   Adjacency in_;
   Adjacency out_;
   std::vector<double> weight_;  // beside in_.node, 0 where the rule holds; empty without any
   bool symmetric_ = true;
   bool strongly_connected_ = true;
+  std::uint64_t fingerprint_ = 0;
 };
 
 }  // namespace slip

@@ -35,6 +35,18 @@ class Vector {
   VectorView view_;
 };
 
+/// Room for all parts of a model.
+Vector vector_of(const std::vector<Parameter>& parts) {
+  std::size_t count = 0;
+  for (const Parameter& part : parts) {
+    if (part.dtype != parts.front().dtype) {
+      throw Error(Code::invalid_argument, "all parameters of a model have one type");
+    }
+    count += part.count;
+  }
+  return Vector(count, parts.empty() ? Dtype::float32 : parts.front().dtype);
+}
+
 /// This worker's side of every edge, each with its place in the peer's list.
 Neighbourhood neighbourhood_of(const Graph& graph, int rank) {
   const auto place = [](std::span<const int> list, int rank) {
@@ -79,6 +91,7 @@ struct Trainer::Impl {
   Impl(const World& world, std::vector<Parameter> parameters,
        std::unique_ptr<ProtocolConfig> config, TrainerOptions options);
 
+  Iteration agree(ProtocolConfig& config) const;
   void copy_in();
   void copy_out();
   void begin();
@@ -123,51 +136,11 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
       graph(options.shared_graph
                 ? options.shared_graph
                 : std::make_shared<const Graph>(Graph::make(options.graph, w.size()))),
-      parameters([&] {
-        std::size_t count = 0;
-        for (const Parameter& part : parts) {
-          if (part.dtype != parts.front().dtype) {
-            throw Error(Code::invalid_argument, "all parameters of a model have one type");
-          }
-          count += part.count;
-        }
-        return Vector(count, parts.empty() ? Dtype::float32 : parts.front().dtype);
-      }()),
+      parameters(vector_of(parts)),
       velocity(options.momentum != 0 ? parameters.view().count : 0, parameters.view().dtype),
       timeline(w.rank(), options.timeline_spans),
-      stop(
-          [&]() -> const World& {
-            if (options.iterations == 0) {
-              throw Error(Code::invalid_argument, "a run has at least one iteration");
-            }
-            config->validate({.graph = *graph,
-                              .rank = w.rank(),
-                              .parameters = parameters.view().count,
-                              .dtype = parameters.view().dtype,
-                              .iterations = options.iterations,
-                              .simulated = w.clock().is_virtual()});
-            Entries entries = config->options().entries();
-            entries.insert(
-                entries.begin(),
-                {{"protocol", std::string(config->name())},
-                 {"graph", options.graph},
-                 {"parameters", std::to_string(parameters.view().count)},
-                 {"type", parameters.view().dtype == Dtype::float32 ? "float32" : "float64"},
-                 {"iterations", std::to_string(options.iterations)},
-                 {"evaluate_every", std::to_string(options.evaluate_every)}});
-            entries.insert(entries.end(),
-                           {{"weights", std::string(to_string(graph->resolve(options.weights)))},
-                            {"own_start", options.own_start ? "true" : "false"},
-                            {"learning_rate", fmt::format("{}", options.learning_rate)},
-                            {"momentum", fmt::format("{}", options.momentum)},
-                            {"weight_decay", fmt::format("{}", options.weight_decay)},
-                            {"seed", std::to_string(options.seed)}});
-            entries.insert(entries.end(), options.agreed.begin(), options.agreed.end());
-            agree_on(w, name + "/options", entries);
-            return w;
-          }(),
-          name, std::min(options.iterations, max_iteration) - 1, 2,
-          config->free_running() ? AgreedStop::End::where_it_is : AgreedStop::End::together),
+      stop(w, name, agree(*config) - 1, 2,
+           config->free_running() ? AgreedStop::End::where_it_is : AgreedStop::End::together),
       run{w,
           name,
           options.seed,
@@ -190,6 +163,40 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
                                 parameters.view().count, parameters.view().dtype, options.evaluate,
                                 options.target, [this] { stop.request(); }});
   }
+}
+
+/// Checks the options, and that all workers have the same. How many iterations they make at most.
+Iteration Trainer::Impl::agree(ProtocolConfig& config) const {
+  if (options.iterations == 0) {
+    throw Error(Code::invalid_argument, "a run has at least one iteration");
+  }
+  const VectorView x = parameters.view();
+  config.validate({.graph = *graph,
+                   .rank = world.rank(),
+                   .parameters = x.count,
+                   .dtype = x.dtype,
+                   .iterations = options.iterations,
+                   .simulated = world.clock().is_virtual()});
+
+  Entries entries = {{"protocol", std::string(config.name())}, {"graph", options.graph}};
+  const auto append = [&](const Entries& more) {
+    entries.insert(entries.end(), more.begin(), more.end());
+  };
+  append({{"the graph's fingerprint", fmt::format("{:016x}", graph->fingerprint())},
+          {"parameters", std::to_string(x.count)},
+          {"type", x.dtype == Dtype::float32 ? "float32" : "float64"},
+          {"iterations", std::to_string(options.iterations)},
+          {"evaluate_every", std::to_string(options.evaluate_every)}});
+  append(config.options().entries());
+  append({{"weights", std::string(to_string(graph->resolve(options.weights)))},
+          {"own_start", options.own_start ? "true" : "false"},
+          {"learning_rate", fmt::format("{}", options.learning_rate)},
+          {"momentum", fmt::format("{}", options.momentum)},
+          {"weight_decay", fmt::format("{}", options.weight_decay)},
+          {"seed", std::to_string(options.seed)}});
+  append(options.agreed);
+  agree_on(world, name + "/options", entries);
+  return std::min(options.iterations, max_iteration);
 }
 
 void Trainer::Impl::copy_in() {

@@ -74,7 +74,8 @@ INSTANTIATE_TEST_SUITE_P(
         {{"train", "--task", "libsvm:train=a"}, {"train=FILE,test=FILE"}},
         {{"train", "--set", "hop.bakcup=1"}, {"bakcup", "did you mean 'backup'?"}},
         {{"train", "--set", "backup=x"}, {"--set backup is 'x'", "from 0"}},
-        {{"train", "--set", "backup=1", "--set", "staleness=1"}, {"backup and staleness"}},
+        {{"train", "--task", "targets", "--set", "backup=1", "--set", "staleness=1"},
+         {"backup and staleness"}},
         {{"train", "--task", "targets", "--compute", "10parsec"}, {"'10parsec'", "such as 10ms"}},
         {{"train", "--task", "targets", "--slow", "rank=1,x=4"}, {"--slow needs --compute"}},
         {{"train", "--transport", "ucx"}, {"'ucx'", "not built in", "shm"}},
@@ -303,10 +304,22 @@ TEST_F(Rendezvous, NobodyAnswers) {
 }
 
 TEST_F(Rendezvous, WorkersThatDisagreeNameBothRanksAndValuesOnBothSides) {
-  SlipProgram first(worker(0, 2, {"--set", "max_gap=5"}));
-  SlipProgram second(worker(1, 2, {"--set", "max_gap=3"}));
-  for (SlipProgram* slip : {&first, &second}) {
-    expect_one_line(slip->wait(), 1, {"rank 1 has max_gap=3", "rank 0 has max_gap=5"});
+  struct Case {
+    std::vector<std::string> first, second;
+    std::vector<std::string> says;
+  };
+  const std::vector<Case> cases = {
+      {{"--set", "max_gap=5"},
+       {"--set", "max_gap=3"},
+       {"rank 1 has max_gap=3", "rank 0 has max_gap=5"}},
+      // What only some would send at the end, the others would wait for.
+      {{"--record-parameters"}, {}, {"rank 1 has record-parameters=false", "=true"}},
+      {{"--html", testing::TempDir() + "never.html"}, {}, {"rank 1 has trace or html=false"}},
+  };
+  for (const Case& c : cases) {
+    SlipProgram first(worker(0, 2, short_run + c.first));
+    SlipProgram second(worker(1, 2, short_run + c.second));
+    for (SlipProgram* slip : {&first, &second}) expect_one_line(slip->wait(), 1, c.says);
   }
 }
 

@@ -231,6 +231,17 @@ TEST(GraphFile, HoldsEdgesWeightsAndComments) {
   EXPECT_EQ(graph.mixing_row(0, rule).own, 0.5);
 }
 
+TEST(GraphFile, GraphsOfAsManyEdgesHaveFingerprintsOfTheirOwn) {
+  const auto fingerprint = [](const std::string& text) {
+    const GraphFile file(text);
+    return Graph::from_file(file.path(), 4).fingerprint();
+  };
+  const std::uint64_t ring = fingerprint("0 1\n1 2\n2 3\n3 0\n");
+  EXPECT_EQ(ring, fingerprint("3 0\n2 3 # in another order\n1 2\n0 1\n"));
+  EXPECT_NE(ring, fingerprint("0 2\n2 1\n1 3\n3 0\n"));
+  EXPECT_NE(ring, fingerprint("0 1\n1 2\n2 3\n3 0 0.25\n"));
+}
+
 TEST(GraphFile, EveryProblemIsNamedWithItsLine) {
   const auto complaint = [](const std::string& text) {
     const GraphFile file(text);

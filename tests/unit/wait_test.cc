@@ -31,7 +31,8 @@ class RealWaiterTest : public ::testing::TestWithParam<int> {
   std::shared_ptr<Doorbell> doorbell = std::make_shared<Doorbell>();
   std::shared_ptr<RealClock> clock = std::make_shared<RealClock>();
   std::shared_ptr<AbortToken> abort = std::make_shared<AbortToken>();
-  RealWaiter waiter{doorbell, clock, abort, std::chrono::microseconds(GetParam())};
+  // With the deadline as its only alarm clock, so that a lost wake-up is seen.
+  RealWaiter waiter{doorbell, clock, abort, std::chrono::microseconds(GetParam()), never};
 
   void SetUp() override { doorbell->writers_fence = !asymmetric_fences(); }
   void ring() {

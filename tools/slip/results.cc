@@ -17,7 +17,7 @@ namespace slip::cli {
 namespace {
 
 // This worker's part, in the form of a report about it alone.
-Report own_part(const World& world, const Trainer& trainer, Duration cpu) {
+Report own_part(const World& world, const Trainer& trainer, Spent spent) {
   const Counters& counters = world.counters();
   Report part;
   part.workers = 1;
@@ -31,10 +31,10 @@ Report own_part(const World& world, const Trainer& trainer, Duration cpu) {
                       .iterations = trainer.iterations_done(),
                       .skipped = counters.iterations_skipped.get(),
                       .compute_seconds = static_cast<double>(counters.compute_ns.get()) * 1e-9,
-                      .wait_seconds = static_cast<double>(counters.wait_ns.get()) * 1e-9,
+                      .wait_seconds = to_seconds(spent.waited),
                       .cpu_seconds = {},
                       .bytes_sent = counters.bytes_sent.get()}};
-  if (!world.clock().is_virtual()) part.per_worker.front().cpu_seconds = to_seconds(cpu);
+  if (!world.clock().is_virtual()) part.per_worker.front().cpu_seconds = to_seconds(spent.cpu);
   return part;
 }
 
@@ -108,12 +108,11 @@ void add_evaluations(const Trainer& trainer, const TrainConfig& config, Report& 
 
 }  // namespace
 
-Results collect_results(const World& world, const Trainer& trainer, const Plan& plan,
-                        Duration cpu) {
+Results collect_results(const World& world, const Trainer& trainer, const Plan& plan, Spent spent) {
   const TrainConfig& config = plan.config;
   Results results;
   Report& report = results.report;
-  const std::string part = to_json(own_part(world, trainer, cpu));
+  const std::string part = to_json(own_part(world, trainer, spent));
   gather(world, "slip/report", std::as_bytes(std::span(part)),
          [&](int rank, const std::string& json) {
            merge(report_from_json(json, fmt::format("the report of rank {}", rank)), report);

@@ -1,6 +1,7 @@
 #include "slipstream/tools/slip/stop_on_signal.h"
 
 #include <atomic>
+#include <thread>
 
 namespace slip::cli {
 namespace {
@@ -8,6 +9,7 @@ namespace {
 // Lock-free, so a handler may read it. Sequentially consistent: it is for once in a run.
 std::atomic<Trainer*> running{nullptr};
 std::atomic<bool> stopped{false};
+std::atomic<int> inside{0};  // handlers that may use the trainer
 
 void stop(int signal) {
   if (stopped.exchange(true)) {  // the second, of whichever kind
@@ -15,7 +17,9 @@ void stop(int signal) {
     raise(signal);
     return;
   }
+  inside.fetch_add(1);
   if (Trainer* trainer = running.load()) trainer->stop();
+  inside.fetch_sub(1);
 }
 
 }  // namespace
@@ -38,6 +42,7 @@ StopOnSignal::StopOnSignal(Trainer& trainer) {
 
 StopOnSignal::~StopOnSignal() {
   running.store(nullptr);
+  while (inside.load() > 0) std::this_thread::yield();  // a handler on another thread
   for (std::size_t i = 0; i < signals.size(); ++i) sigaction(signals[i], &before_[i], nullptr);
 }
 

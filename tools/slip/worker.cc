@@ -49,15 +49,18 @@ TrainerOptions trainer_options(const Plan& plan, Task& evaluator) {
                     {"partition", config.partition},
                     {"batch", std::to_string(config.batch)},
                     {"lr-schedule", config.lr_schedule},
-                    {"edges of the graph", std::to_string(plan.graph->edge_count())}};
+                    // What is collected at the end is collected from all.
+                    {"record-parameters", config.record_parameters ? "true" : "false"},
+                    {"trace or html", options.timeline_spans > 0 ? "true" : "false"}};
   return options;
 }
 
-// Of all threads where the worker is a process.
-Duration cpu_time(bool is_process) {
+// So far; the processor's time is that of all threads where the worker is a process.
+Spent spent(const World& world, bool is_process) {
   timespec time{};
   clock_gettime(is_process ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_THREAD_CPUTIME_ID, &time);
-  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+  return {.cpu = std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec),
+          .waited = Duration(world.counters().wait_ns.get())};
 }
 
 void start(const World& world, const Plan& plan, Task& task, Trainer& trainer) {
@@ -98,7 +101,7 @@ std::optional<Results> train(World& world, const Plan& plan, std::unique_ptr<Boa
   std::optional<StopOnSignal> stop;
   if (settings.stops_on_signal) stop.emplace(trainer);
   const bool is_process = config.transport == "shm";
-  const Duration cpu_before = cpu_time(is_process);
+  const Spent before = spent(world, is_process);
   {
     std::optional<ProgressView> view;
     if (leads && settings.show_progress) {
@@ -107,10 +110,11 @@ std::optional<Results> train(World& world, const Plan& plan, std::unique_ptr<Boa
     }
     run_loop(world, *task, trainer, *board, view ? &*view : nullptr);
   }
-  const Duration cpu = cpu_time(is_process) - cpu_before;
+  const Spent after = spent(world, is_process);
 
   trainer.average();
-  Results results = collect_results(world, trainer, plan, cpu);
+  Results results =
+      collect_results(world, trainer, plan, {after.cpu - before.cpu, after.waited - before.waited});
   if (!config.save.empty()) save(world, trainer, config.save);
   world.goodbye();
   if (!leads) return std::nullopt;
