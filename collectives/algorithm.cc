@@ -69,6 +69,7 @@ CostModel cost_model(const World& world) {
   if (network.instant()) return model;
   model.inner = path_of(network.inner_link);
   model.outer = path_of(network.link);
+  if (world.clock().is_virtual()) model.arithmetic = std::numeric_limits<double>::infinity();
   return model;
 }
 

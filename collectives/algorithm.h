@@ -39,12 +39,12 @@ struct PathCost {
 /// have the same ones, for all must choose alike.
 struct CostModel {
   /// Between two workers of one host, and out of a host's NIC, which its workers share. The
-  /// defaults were measured with `slip perf put` (two cores of one package) and are those of a 25
-  /// Gbit/s network.
-  PathCost inner{0.2e-6, 12e9};
+  /// defaults were measured with `slip perf partial-all-reduce` (two cores of one package, 8 B and
+  /// 2 MiB) and are those of a 25 Gbit/s network.
+  PathCost inner{0.2e-6, 50e9};
   PathCost outer{5e-6, 3e9};
-  /// Bytes of input that a worker averages in a second: `slip perf kernel`, of vectors in cache.
-  double arithmetic = 12e9;
+  /// Bytes of input that a worker averages in a second, of vectors in cache: `slip perf kernel`.
+  double arithmetic = 50e9;
 
   /// Seconds that an all-reduce of `bytes` takes.
   double seconds(Algorithm algorithm, std::size_t bytes, const GroupShape& shape) const;
@@ -53,7 +53,8 @@ struct CostModel {
   std::string to_text() const;
 };
 
-/// The defaults, with the links that the world models in place of the paths.
+/// The defaults, with the links that the world models in place of the paths; in virtual time
+/// arithmetic takes none.
 CostModel cost_model(const World& world);
 
 }  // namespace slip

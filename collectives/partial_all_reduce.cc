@@ -49,6 +49,9 @@ class PartialAllReduce::Impl {
     return chosen_;
   }
 
+  GroupShape shape_of(const Group& group);
+  bool possible(Algorithm algorithm, const GroupShape& shape) const;
+
   VectorView buffer() const {
     return {windows_.region().data() + layout_.buffer(current_), layout_.count, layout_.dtype};
   }
@@ -96,7 +99,6 @@ class PartialAllReduce::Impl {
     }
   }
 
-  GroupShape shape_of(const Group& group);
   Algorithm choose(const GroupShape& shape) const;
   Status check(const Group& group) const;
   Status check(VectorView vector) const;
@@ -138,23 +140,22 @@ GroupShape PartialAllReduce::Impl::shape_of(const Group& group) {
   return shape;
 }
 
-/// The cheapest of those that can be.
+bool PartialAllReduce::Impl::possible(Algorithm algorithm, const GroupShape& shape) const {
+  if (algorithm == Algorithm::one_shot) return layout_.has_one_shot;
+  if (algorithm == Algorithm::two_shot) return layout_.has_others;
+  return layout_.has_others && shape.hosts > 1 && shape.per_host > 1 &&
+         Hierarchical::fits(layout_, shape);
+}
+
+/// The cheapest of those that are possible.
 Algorithm PartialAllReduce::Impl::choose(const GroupShape& shape) const {
-  const bool spreads = shape.hosts > 1 && shape.per_host > 1;
-  const auto possible = [&](Algorithm algorithm) {
-    if (algorithm == Algorithm::one_shot) return layout_.has_one_shot;
-    if (!layout_.has_others) return false;
-    return algorithm == Algorithm::two_shot || (spreads && Hierarchical::fits(layout_, shape));
-  };
-  if (algorithm_ != Algorithm::automatic) {
-    return possible(algorithm_) ? algorithm_ : Algorithm::two_shot;
-  }
   Algorithm best = layout_.has_others ? Algorithm::two_shot : Algorithm::one_shot;
+  if (algorithm_ != Algorithm::automatic) return possible(algorithm_, shape) ? algorithm_ : best;
+  const auto seconds = [&](Algorithm algorithm) {
+    return costs_.seconds(algorithm, layout_.vector_bytes(), shape);
+  };
   for (const Algorithm other : {Algorithm::one_shot, Algorithm::hierarchical}) {
-    const auto seconds = [&](Algorithm a) {
-      return costs_.seconds(a, layout_.vector_bytes(), shape);
-    };
-    if (possible(other) && seconds(other) < seconds(best)) best = other;
+    if (possible(other, shape) && seconds(other) < seconds(best)) best = other;
   }
   return best;
 }
@@ -241,6 +242,10 @@ std::size_t PartialAllReduce::memory(int workers, std::size_t count, Dtype dtype
   return layout.bytes() + lines + lanes;
 }
 
+GroupShape PartialAllReduce::shape(const Group& group) const { return impl_->shape_of(group); }
+bool PartialAllReduce::possible(Algorithm algorithm, const Group& group) const {
+  return impl_->possible(algorithm, impl_->shape_of(group));
+}
 Algorithm PartialAllReduce::algorithm(const Group& group) const { return impl_->algorithm(group); }
 VectorView PartialAllReduce::buffer() const { return impl_->buffer(); }
 Status PartialAllReduce::announce(const Group& group) { return impl_->announce(group); }

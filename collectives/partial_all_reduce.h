@@ -115,7 +115,10 @@ class PartialAllReduce {
   /// only while this worker is in `mean`.
   VectorView buffer() const;
 
-  /// How it averages a group; never `automatic`.
+  // How it averages a group, which this worker need not be in.
+  GroupShape shape(const Group& group) const;
+  bool possible(Algorithm algorithm, const Group& group) const;
+  /// The one that it takes; never `automatic`.
   Algorithm algorithm(const Group& group) const;
 
   /// Optional: says early, as soon as the next group is known and while this worker still computes,

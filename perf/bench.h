@@ -46,6 +46,9 @@ struct Test {
   double (*bytes)(double size, const PerfOptions& options);
   bool paired;     // ranks work in pairs
   bool simulated;  // means something in virtual time
+  /// Lines that --explain prints before a size is measured; null: there are none.
+  std::string (*explain)(const World& world, std::size_t size,
+                         const PerfOptions& options) = nullptr;
 };
 
 extern const Test put_test;
@@ -54,6 +57,8 @@ extern const Test token_test;
 extern const Test update_test;
 extern const Test kernel_test;
 extern const Test all_reduce_test;
+extern const Test partial_all_reduce_test;
+extern const Test group_test;
 
 /// Ranks 0 and 1, 2 and 3, ... work in pairs, all at the same time. The even one starts and holds
 /// the watch.

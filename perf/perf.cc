@@ -21,8 +21,9 @@
 namespace slip::perf {
 namespace {
 
-constexpr std::array all_tests = {&put_test,    &ring_test,   &token_test,
-                                  &update_test, &kernel_test, &all_reduce_test};
+constexpr std::array all_tests = {&put_test,    &ring_test,      &token_test,
+                                  &update_test, &kernel_test,    &partial_all_reduce_test,
+                                  &group_test,  &all_reduce_test};
 
 /// So that the samples of `seconds` fit into memory.
 constexpr double most_iterations = 1e7;
@@ -57,14 +58,33 @@ void validate(const Test& test, const PerfOptions& options) {
   if (!test.simulated && options.transport == "sim") {
     refuse(fmt::format("--transport is sim; allowed for {} are shm, threads", test.name));
   }
-  if (options.buffers == "user" && &test != &all_reduce_test) {
+  const bool reduces = &test == &all_reduce_test || &test == &partial_all_reduce_test;
+  if (options.buffers == "user" && !reduces) {
     refuse(fmt::format("--buffers is user; {} allows registered", test.name));
   }
-  if (&test == &token_test && !(options.begin.empty() && options.end.empty())) {
-    refuse("-b or -e is given; a token is one word, 8 bytes");
+  const bool sized = &test != &token_test && &test != &group_test;
+  if (!sized && !(options.begin.empty() && options.end.empty())) {
+    refuse(fmt::format("-b or -e is given; {} sends single words", test.name));
   }
-  if (!options.link.empty() && options.transport != "sim") {
-    refuse(fmt::format("--link is for --transport sim, not {}", options.transport));
+  for (const auto& [name, given] : {std::pair("--link", !options.link.empty()),
+                                    {"--inner-link", !options.inner_link.empty()},
+                                    {"--hosts", options.hosts > 0}}) {
+    if (given && options.transport != "sim") {
+      refuse(fmt::format("{} is for --transport sim, not {}", name, options.transport));
+    }
+  }
+  if (options.hosts > 0 && &test != &partial_all_reduce_test) {
+    refuse(fmt::format("--hosts is for partial-all-reduce, not {}", test.name));
+  }
+  if (options.members() > options.workers || options.hosts > options.workers) {
+    refuse(fmt::format("--group-size is {} and --hosts {}; allowed are up to {} (--workers)",
+                       options.members(), options.hosts, options.workers));
+  }
+  if (options.groups == "fresh" && options.members() == options.workers) {
+    refuse("--groups is fresh; there is but one group of everyone: --group-size below --workers");
+  }
+  if (options.explain && test.explain == nullptr) {
+    refuse(fmt::format("--explain is for partial-all-reduce, not {}", test.name));
   }
 }
 
@@ -83,9 +103,18 @@ Environment environment_of(const Test& test, const PerfOptions& options) {
       {"transport", options.transport}, {"workers", fmt::format("{}", options.workers)},
       {"buffers", options.buffers},     {"warm-up", fmt::format("{}", options.warm_up)},
   };
+  if (&test == &partial_all_reduce_test) {
+    environment.emplace_back("groups", fmt::format("{} of {}", options.groups, options.members()));
+    environment.emplace_back("wire", options.wire == Wire::bf16 ? "bf16" : "exact");
+  }
   if (&test == &kernel_test) environment.emplace_back("kernel", options.kernel);
   if (options.transport == "sim") {
     environment.emplace_back("link", options.link.empty() ? "instant" : options.link);
+    if (options.hosts > 0) {
+      environment.emplace_back("hosts", fmt::format("{}", options.hosts));
+      environment.emplace_back("inner link",
+                               options.inner_link.empty() ? "instant" : options.inner_link);
+    }
     return environment;  // virtual time does not depend on the machine
   }
   environment.emplace_back("processor", processor_name());
@@ -153,13 +182,14 @@ void print(const std::string& text) {
   std::fflush(stdout);
 }
 
-void run_rank_0(Runner& runner, const Test& test, const PerfOptions& options,
+void run_rank_0(const World& world, Runner& runner, const Test& test, const PerfOptions& options,
                 const std::vector<std::size_t>& sizes) {
   const Environment environment = environment_of(test, options);
   print(comment_lines(environment) + header_line());
   std::vector<Row> rows;
   std::uint64_t wrong = 0;
   for (const std::size_t size : sizes) {
+    if (options.explain) print(test.explain(world, size, options));
     rows.push_back(runner.measure(size));
     print(row_line(rows.back()));
     wrong += rows.back().wrong.value_or(0);
@@ -193,6 +223,20 @@ Options describe(PerfOptions& options) {
            "processes by shared memory or UCX, threads, or simulated workers")
       .add("buffers", options.buffers, {"registered", "user"}, "whose memory all-reduce works on")
       .add("link", options.link, "of sim: rate=100gbit,latency=1us")
+      .add("inner-link", options.inner_link, "of sim: inside a host")
+      .add("hosts", options.hosts, "of sim: that hold the workers in blocks; 0: one for each",
+           Range::between(0, 1024))
+      .section("Of partial-all-reduce and group")
+      .add("group-size", options.group_size, "members of a group; 0: everyone",
+           Range::between(0, 1024))
+      .add("groups", options.groups, {"repeated", "fresh"},
+           "the same one again and again, or one that was not there before")
+      .add("algorithm", options.algorithm, {"automatic", "one-shot", "two-shot", "hierarchical"},
+           "how it averages")
+      .add("wire", options.wire, {"exact", "bf16"}, "what a transport carries")
+      .add("explain", options.explain, "print what each algorithm should take, and which is taken")
+      .add("generator", options.generator, {"random", "buffer", "division"},
+           "how the group service forms groups")
       .section("Output")
       .add("json", options.json, "file for the rows as JSON")
       .add("csv", options.csv, "file for the rows as CSV");
@@ -208,7 +252,7 @@ std::map<std::string, std::string> short_names() {
 std::string tests_help() {
   std::string help;
   for (const Test* test : all_tests)
-    help += fmt::format("  {:<12} {}\n", test->name, test->summary);
+    help += fmt::format("  {:<18} {}\n", test->name, test->summary);
   return help;
 }
 
@@ -219,7 +263,7 @@ void run(const std::string& name, const PerfOptions& options) {
   run_workers(options, [&](World& world) {
     Runner runner(world, test, options);
     if (world.rank() == 0) {
-      run_rank_0(runner, test, options, sizes);
+      run_rank_0(world, runner, test, options, sizes);
     } else {
       for (const std::size_t size : sizes) runner.measure(size);
     }

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "slipstream/collectives/group_generator.h"
+#include "slipstream/collectives/partial_all_reduce.h"
 #include "slipstream/runtime/config.h"
 
 namespace slip::perf {
@@ -26,6 +28,16 @@ struct PerfOptions {
   std::string buffers = "registered";
   std::string kernel = "weighted_average";
   std::string link;
+  std::string inner_link;
+  int hosts = 0;       // of sim; 0: one for each worker
+  int group_size = 0;  // 0: everyone
+  std::string groups = "repeated";
+  Algorithm algorithm = Algorithm::automatic;
+  Wire wire = Wire::exact;
+  GroupPolicy generator = GroupPolicy::division;
+  bool explain = false;
+
+  int members() const { return group_size == 0 ? workers : group_size; }
 };
 
 /// The options by name, bound to `options`, and their one-letter forms ({"begin", "-b"}).

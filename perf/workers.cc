@@ -96,8 +96,13 @@ void run_workers(const PerfOptions& options, const std::function<void(World&)>& 
   LaunchOptions launch_options;
   if (options.transport == "sim") {
     launch_options.kind = LaunchKind::simulated;
-    if (!options.link.empty()) {
-      launch_options.world.network.link = parse_link(options.link, "--link");
+    sim::NetworkOptions& network = launch_options.world.network;
+    if (!options.link.empty()) network.link = parse_link(options.link, "--link");
+    if (!options.inner_link.empty()) {
+      network.inner_link = parse_link(options.inner_link, "--inner-link");
+    }
+    if (options.hosts > 0) {
+      network.workers_per_host = (options.workers + options.hosts - 1) / options.hosts;
     }
     launch(options.workers, work, launch_options);
     return;

@@ -1,5 +1,7 @@
 #include "slipstream/runtime/wait.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -40,10 +42,15 @@ RealWaiter::RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const
 
 bool RealWaiter::glance(FunctionRef<bool()> condition) {
   if (max_spin_ == Duration::zero() || driven_ != nullptr) return false;
-  // No pause either: it lasts as long as a cache line takes between near processors.
-  for (int i = 0; i < 256; ++i) {
-    if (condition()) return true;
+  // No pause either: it lasts as long as a cache line takes between near processors. Who has looked
+  // in vain, as those do who share a processor, looks for half as long the next time.
+  for (int i = 0; i < looks_; ++i) {
+    if (condition()) {
+      looks_ = std::min(most_looks, looks_ * 2);
+      return true;
+    }
   }
+  looks_ = std::max(least_looks, looks_ / 2);
   return false;
 }
 
@@ -51,7 +58,10 @@ bool RealWaiter::spin(FunctionRef<bool()> condition) {
   if (max_spin_ == Duration::zero()) return condition();
   const Time end = clock_->now() + spin_;
   do {
-    for (int i = 0; i < 32; ++i) {
+    // Whoever it waits for may have to run here. If nobody has to, this costs a fraction of a
+    // microsecond.
+    sched_yield();
+    for (int i = 0; i < 8; ++i) {
       if (condition()) {
         spin_ = std::min(max_spin_, spin_ * 2);
         return true;

@@ -77,6 +77,10 @@ class RealWaiter final : public Waiter {
   Transport* const driven_;
   const Duration longest_sleep_;
   Duration spin_;
+  // For how many looks at a condition `glance` lasts.
+  static constexpr int least_looks = 8;
+  static constexpr int most_looks = 256;
+  int looks_ = most_looks;
 };
 
 }  // namespace slip

@@ -153,8 +153,8 @@ TEST_P(AllReduceTest, SeveralAtOnceDoNotDisturbEachOther) {
 INSTANTIATE_TEST_SUITE_P(
     , AllReduceTest,
     ::testing::Combine(::testing::Values(Path::mapped, Path::put, Path::delayed, Path::mapped_hosts,
-                                         Path::delayed_hosts, Path::simulated,
-                                         Path::simulated_links, Path::simulated_delays),
+                                         Path::simulated, Path::simulated_links,
+                                         Path::simulated_delays),
                        ::testing::Values(1, 2, 3, 5, 8)),
     [](const auto& info) {
       return to_string(std::get<0>(info.param)) + "_" + std::to_string(std::get<1>(info.param)) +
