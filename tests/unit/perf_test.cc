@@ -146,7 +146,7 @@ PerfOptions few() {
 }
 
 TEST(PerfRun, EveryTestChecksItsContentsAndFindsThemRight) {
-  for (const char* test : {"put", "ring", "token", "update", "all-reduce"}) {
+  for (const char* test : {"put", "ring", "token", "update", "all-reduce", "relay"}) {
     PerfOptions options = few();
     if (std::string(test) != "token") {
       options.begin = "100";
