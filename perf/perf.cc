@@ -64,7 +64,7 @@ void validate(const Test& test, const PerfOptions& options) {
   }
   const bool sized = &test != &token_test && &test != &group_test;
   if (!sized && !(options.begin.empty() && options.end.empty())) {
-    refuse(fmt::format("-b or -e is given; {} sends single words", test.name));
+    refuse(fmt::format("-b or -e is given; {} has no sizes, only {} bytes", test.name, test.begin));
   }
   for (const auto& [name, given] : {std::pair("--link", !options.link.empty()),
                                     {"--inner-link", !options.inner_link.empty()},
