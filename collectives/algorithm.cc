@@ -8,6 +8,9 @@
 namespace slip {
 namespace {
 
+/// A vector is not cut into smaller ones where stages overlap.
+constexpr double small_chunk = 16 << 10;
+
 PathCost path_of(const sim::Link& link) {
   const bool unlimited = link.bytes_per_second == 0;
   return {to_seconds(link.latency),
@@ -35,7 +38,9 @@ double CostModel::seconds(Algorithm algorithm, std::size_t bytes, const GroupSha
   const double n = shape.members;
   const double p = shape.per_host;
   const double h = shape.hosts;
-  const double latency = shape.hosts > 1 ? outer.latency : inner.latency;
+  // The slowest message counts.
+  const double latency =
+      std::max(shape.hosts > 1 ? outer.latency : 0.0, shape.per_host > 1 ? inner.latency : 0.0);
   // Everything to everybody: what a worker writes inside its host, and what leaves the host.
   const double inside = (p - 1) * b / inner.bandwidth;
   const double between = p * (n - p) * b / outer.bandwidth;
@@ -44,9 +49,15 @@ double CostModel::seconds(Algorithm algorithm, std::size_t bytes, const GroupSha
       return latency + inside + between + n * b / arithmetic;
     case Algorithm::two_shot:  // chunks overlap, so the slowest part counts
       return 2 * latency + std::max((inside + between) * 2 / n, b / arithmetic);
-    case Algorithm::hierarchical:
-      return 2 * (inner.latency + outer.latency) +
-             std::max({inside, 2 * (h - 1) / h * b / outer.bandwidth, (p + 1) * b / arithmetic});
+    case Algorithm::hierarchical: {
+      // To the leader, among leaders, and back: these overlap if there are chunks enough.
+      const double exchange = 2 * (h - 1) / h * b / outer.bandwidth;
+      const double sums = (p + 1) * b / arithmetic;
+      const double slowest = std::max({inside, exchange, sums});
+      const double chunks = std::max(1.0, b / h / small_chunk);
+      return 2 * (inner.latency + outer.latency) + slowest +
+             (2 * inside + exchange + sums - slowest) / chunks;
+    }
     case Algorithm::automatic:
       break;
   }

@@ -43,8 +43,9 @@ struct CostModel {
   /// 2 MiB) and are those of a 25 Gbit/s network.
   PathCost inner{0.2e-6, 50e9};
   PathCost outer{5e-6, 3e9};
-  /// Bytes of input that a worker averages in a second, of vectors in cache: `slip perf kernel`.
-  double arithmetic = 50e9;
+  /// Bytes of input that a worker averages in a second, out of other cores' caches: where one shot
+  /// and two take as long as each other.
+  double arithmetic = 15e9;
 
   /// Seconds that an all-reduce of `bytes` takes.
   double seconds(Algorithm algorithm, std::size_t bytes, const GroupShape& shape) const;

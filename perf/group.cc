@@ -1,18 +1,20 @@
 #include <vector>
 
 #include "slipstream/collectives/group_service.h"
+#include "slipstream/collectives/partial_all_reduce.h"
 #include "slipstream/perf/bench.h"
 
 namespace slip::perf {
 namespace {
 
-/// Asks for groups as Prague does, but executes nothing.
+/// Asks for groups and executes them as Prague does, with vectors of one element.
 class Worker {
  public:
   explicit Worker(const Bench& bench)
       : world_(bench.world),
         asks_always_(bench.options.generator == GroupPolicy::random),
-        service_(bench.world, bench.name, generator_options(bench.options)) {}
+        service_(bench.world, bench.name, generator_options(bench.options)),
+        partial_(bench.world, bench.name + "/mean", 1, Dtype::float32) {}
 
   /// From the wish for a group to having it.
   Duration take() {
@@ -22,7 +24,7 @@ class Worker {
     do {
       await_next();
       time = world_.now() - begin;
-      service_.done(formed_.group).throw_if_failed();
+      execute();
     } while (asks_always_ && formed_.initiator != world_.rank());
     return time;
   }
@@ -32,7 +34,7 @@ class Worker {
     for (;;) {
       await_next();
       if (formed_.group.members.empty()) return;
-      service_.done(formed_.group).throw_if_failed();
+      execute();
     }
   }
 
@@ -51,9 +53,15 @@ class Worker {
     service_.take(&formed_).throw_if_failed();
   }
 
+  void execute() {
+    partial_.mean(formed_.group).throw_if_failed();
+    service_.done(formed_.group).throw_if_failed();
+  }
+
   const World& world_;
   const bool asks_always_;
   GroupService service_;
+  PartialAllReduce partial_;
   FormedGroup formed_;
 };
 

@@ -34,11 +34,10 @@ std::vector<int> first_ranks(int count) {
   return ranks;
 }
 
-/// The members of group 0, 1, ..., and then from the start again: one, or all that there are of
-/// that size in random order (some of them, if they are very many).
+/// The members of group 0, 1, ..., and then from the start again: all groups that there are of that
+/// size in random order (some of them, if they are very many).
 std::vector<std::vector<int>> groups_of(const PerfOptions& options) {
   std::vector<std::vector<int>> groups = {first_ranks(options.members())};
-  if (options.groups == "repeated") return groups;
   std::vector<bool> chosen(static_cast<std::size_t>(options.workers));
   std::fill_n(chosen.begin(), options.members(), true);
   while (groups.size() < most_groups && std::prev_permutation(chosen.begin(), chosen.end())) {
@@ -71,9 +70,16 @@ class Reducer {
     return user_.empty() ? partial_.buffer().as<float>() : std::span(user_);
   }
 
-  /// What the next group took this worker; 0 if it is no member.
+  /// What the next group took this worker; 0 if it is no member. A repeated one is run right behind
+  /// itself, so that both kinds are of the same groups.
   Duration run() {
-    next_.members = groups_[next_.sequence % groups_.size()];
+    advance();
+    if (bench_.options.groups == "repeated" && groups_.size() > 1) (void)run_once();
+    return run_once();
+  }
+
+  void advance() { next_.members = groups_[turn_++ % groups_.size()]; }
+  Duration run_once() {
     start_.mean({++next_.sequence, first_ranks(bench_.world.size())}).throw_if_failed();
     if (!is_member()) return {};
     const Time begin = bench_.world.now();
@@ -97,6 +103,7 @@ class Reducer {
   PartialAllReduce start_;
   std::vector<float> user_;
   Group next_;
+  std::size_t turn_ = 0;
 };
 
 void draw(std::span<float> vector, int rank, std::int64_t round) {
@@ -109,7 +116,8 @@ std::uint64_t check(const Bench& bench, Reducer& reducer) {
   constexpr std::int64_t rounds = 2;
   for (std::int64_t round = 0; round < rounds; ++round) {
     draw(reducer.vector(), bench.world.rank(), round);
-    reducer.run();
+    reducer.advance();
+    (void)reducer.run_once();
     if (!reducer.is_member()) continue;
     const std::span<float> mean = reducer.vector();
     const auto members = static_cast<double>(reducer.members().size());

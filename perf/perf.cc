@@ -64,7 +64,7 @@ void validate(const Test& test, const PerfOptions& options) {
   }
   const bool sized = &test != &token_test && &test != &group_test;
   if (!sized && !(options.begin.empty() && options.end.empty())) {
-    refuse(fmt::format("-b or -e is given; {} sends single words", test.name));
+    refuse(fmt::format("-b or -e is given; {} has no sizes, only {} bytes", test.name, test.begin));
   }
   for (const auto& [name, given] : {std::pair("--link", !options.link.empty()),
                                     {"--inner-link", !options.inner_link.empty()},
@@ -230,7 +230,7 @@ Options describe(PerfOptions& options) {
       .add("group-size", options.group_size, "members of a group; 0: everyone",
            Range::between(0, 1024))
       .add("groups", options.groups, {"repeated", "fresh"},
-           "the same one again and again, or one that was not there before")
+           "each right behind itself, or one that was not there before")
       .add("algorithm", options.algorithm, {"automatic", "one-shot", "two-shot", "hierarchical"},
            "how it averages")
       .add("wire", options.wire, {"exact", "bf16"}, "what a transport carries")

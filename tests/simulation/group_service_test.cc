@@ -45,7 +45,7 @@ void work(World& world, const Scenario& s, Outcome& outcome) {
   GroupGeneratorOptions generator = s.generator;
   generator.topology = &world.topology();
   GroupService service(world, "generator", generator);
-  PartialAllReduce reduce(world, "reduce", 1, Dtype::float64);
+  PartialAllReduce reduce(world, "reduce", 1, Dtype::float64, {.in_place = true});
   double& x = reduce.buffer().as<double>()[0];
   x = Random(key({s.generator.seed, me})).uniform(-1, 1);
   outcome.starts[me] = x;

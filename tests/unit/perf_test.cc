@@ -146,7 +146,8 @@ PerfOptions few() {
 }
 
 TEST(PerfRun, EveryTestChecksItsContentsAndFindsThemRight) {
-  for (const char* test : {"put", "ring", "token", "update", "all-reduce", "relay"}) {
+  for (const char* test :
+       {"put", "ring", "token", "update", "all-reduce", "partial-all-reduce", "relay"}) {
     PerfOptions options = few();
     if (std::string(test) != "token") {
       options.begin = "100";
@@ -183,6 +184,44 @@ TEST(PerfRun, AllReduceBandwidthIsThatOfTheBus) {
               DoubleNear(65536 * 1.5 / row["avg"].get<double>() * 1e-3, 1e-9));
 }
 
+TEST(PerfRun, AFreshGroupTakesNoLongerThanARepeatedOne) {
+  PerfOptions options = few();
+  options.workers = 7;
+  options.group_size = 3;
+  options.begin = options.end = "64K";
+  options.link = "rate=8gbit,latency=3us";
+  const auto repeated = simulate("partial-all-reduce", options).at(0);
+  options.groups = "fresh";
+  const auto fresh = simulate("partial-all-reduce", options).at(0);
+  EXPECT_GT(fresh["p50"], 0);
+  EXPECT_LE(fresh["p50"], 1.1 * repeated["p50"].get<double>());
+  EXPECT_EQ(fresh["wrong"], 0);
+}
+
+TEST(PerfRun, PartialAllReduceTakesHostsAlgorithmsAndWires) {
+  for (const Wire wire : {Wire::exact, Wire::bf16}) {
+    PerfOptions options = few();
+    options.workers = 8;
+    options.hosts = 2;
+    options.begin = options.end = "256K";
+    options.link = "rate=8gbit,latency=3us";
+    options.wire = wire;
+    options.explain = true;
+    const auto chosen = simulate("partial-all-reduce", options).at(0);
+    EXPECT_EQ(chosen["wrong"], 0);
+    options.algorithm = Algorithm::two_shot;
+    EXPECT_GT(simulate("partial-all-reduce", options).at(0)["p50"], chosen["p50"]);
+  }
+}
+
+TEST(PerfRun, AGroupIsAskedForInARoundTrip) {
+  PerfOptions options = few();
+  options.workers = 6;
+  options.group_size = 3;
+  options.link = "latency=3us";
+  EXPECT_EQ(simulate("group", options).at(0)["max"], 6.0);
+}
+
 TEST(PerfRun, WithoutCheckNothingIsCounted) {
   PerfOptions options = few();
   options.check = 0;
@@ -202,10 +241,19 @@ TEST(PerfRun, WhatATestCannotDoIsRefused) {
   EXPECT_THAT(error_of([&] { run("ring", user); }), StartsWith("--buffers is user"));
   PerfOptions sized = few();
   sized.begin = "64";
-  EXPECT_THAT(error_of([&] { run("token", sized); }), HasSubstr("one word"));
+  EXPECT_THAT(error_of([&] { run("token", sized); }), HasSubstr("only 8 bytes"));
   PerfOptions link = few();
   link.link = "latency=1us";
   EXPECT_THAT(error_of([&] { run("put", link); }), StartsWith("--link is for --transport sim"));
+  PerfOptions fresh = few();
+  fresh.groups = "fresh";
+  EXPECT_THAT(error_of([&] { run("partial-all-reduce", fresh); }), HasSubstr("--group-size below"));
+  PerfOptions large = few();
+  large.group_size = 3;
+  EXPECT_THAT(error_of([&] { run("group", large); }), StartsWith("--group-size is 3"));
+  PerfOptions explain = few();
+  explain.explain = true;
+  EXPECT_THAT(error_of([&] { run("put", explain); }), StartsWith("--explain is for"));
 }
 
 TEST(PerfOptionsTable, ShortNamesBelongToOptions) {
