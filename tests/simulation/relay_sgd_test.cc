@@ -173,7 +173,7 @@ TEST(RelaySgd, DeliversAnUpdateToEverybodyAlike) {
         const Models end = run({.workers = n,
                                 .graph = graph,
                                 .protocol = {.normalise = Normalise::initial, .schedule = schedule},
-                                .iterations = static_cast<Iteration>(is_long ? 100 + n * n : 1000),
+                                .iterations = static_cast<Iteration>(is_long ? 100 + n * n : 2500),
                                 .learning_rate = 1},
                                once)
                                .back();
