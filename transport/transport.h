@@ -61,7 +61,7 @@ class Transport {
   /// Asks for `progress_fd` to become readable on the next event. The caller must look once more
   /// at what it serves before it sleeps.
   virtual void arm() {}
-  /// Drives whatever is pending; withdraws `arm`.
+  /// Drives whatever is pending; withdraws `arm`. Called every second at least.
   virtual void progress() {}
 
   // ---- And what the worker drives by itself while it waits.

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <thread>
 
@@ -24,6 +26,20 @@ void check(ucs_status_t status, const std::string& what) {
   throw Error(code, fmt::format("UCX: {}: {}", what, text(status)));
 }
 
+/// True if a network of the endpoint writes into memory by itself. UCX tells it in this text alone,
+/// which has a row of thresholds for each that does.
+bool has_puts(ucp_ep_h endpoint) {
+  char* information = nullptr;
+  std::size_t length = 0;
+  std::FILE* const stream = open_memstream(&information, &length);
+  if (stream == nullptr) return false;
+  library().ucp_ep_print_info(endpoint, stream);
+  std::fclose(stream);
+  const bool found = std::strstr(information, " put[") != nullptr;
+  std::free(information);
+  return found;
+}
+
 }  // namespace
 
 // ---- Set-up.
@@ -33,6 +49,9 @@ Engine::Engine(UcxOptions options) : options_(std::move(options)) {
     options_.doorbell = std::make_shared<Doorbell>();
     options_.doorbell->writers_fence = !asymmetric_fences();
   }
+}
+
+void Engine::start() {
   const Library& lib = library();
   if (!lib.missing.empty()) {
     throw Error(Code::not_supported, "UCX is not available: " + lib.missing);
@@ -49,10 +68,7 @@ Engine::Engine(UcxOptions options) : options_(std::move(options)) {
   ucp_worker_params_t worker{};
   worker.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   worker.thread_mode = UCS_THREAD_MODE_SERIALIZED;
-  if (const auto s = lib.ucp_worker_create(context_, &worker, &worker_); s != UCS_OK) {
-    lib.ucp_cleanup(context_);
-    check(s, "cannot make a worker");
-  }
+  check(lib.ucp_worker_create(context_, &worker, &worker_), "cannot make a worker");
   ucp_address_t* address = nullptr;
   std::size_t length = 0;
   check(lib.ucp_worker_get_address(worker_, &address, &length), "has no address");
@@ -83,10 +99,11 @@ Engine::Engine(UcxOptions options) : options_(std::move(options)) {
 
 Engine::~Engine() {
   for (const auto& [id, region] : regions_) library().ucp_mem_unmap(context_, region.handle);
-  library().ucp_worker_destroy(worker_);
-  library().ucp_cleanup(context_);
-  ::close(timer_fd_);
-  ::close(poll_fd_);
+  if (worker_ != nullptr) library().ucp_worker_destroy(worker_);
+  if (context_ != nullptr) library().ucp_cleanup(context_);
+  for (const int fd : {timer_fd_, poll_fd_}) {
+    if (fd >= 0) ::close(fd);
+  }
 }
 
 Region Engine::allocate(std::size_t bytes, Bell bell) {
@@ -195,6 +212,7 @@ RemoteRegion Engine::attach(int peer, std::string_view packed) {
       throw Error(Code::bad_data,
                   fmt::format("UCX: cannot read the key of rank {}: {}", peer, text(status)), peer);
     }
+    remote->direct = has_puts(owner.endpoint);
   }
   return {peer, key.bytes, key.bell, {remote, reinterpret_cast<std::byte*>(remote.get())}, nullptr};
 }
@@ -303,7 +321,9 @@ Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from,
   if (!peer.failure) return peer.failure;
   ++peer.posted;
   if (bytes <= small_bytes) return send(peer, message, from, bytes);
-  const Status status = put_large(peer, remote, offset, from, bytes);
+  const auto* source = static_cast<const std::byte*>(from);
+  const Status status = remote.direct ? put_direct(peer, remote, offset, source, bytes)
+                                      : put_in_messages(peer, message, source, bytes);
   if (!status || signal == nullptr) return status;
   if (const ucs_status_t fenced = library().ucp_worker_fence(worker_); fenced != UCS_OK) {
     lose(peer, fmt::format("cannot order a word behind its payload: {}", text(fenced)));
@@ -312,27 +332,31 @@ Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from,
   return send(peer, message, nullptr, 0);
 }
 
-bool Engine::is_registered(const void* from, std::size_t bytes) const {
-  const auto* begin = static_cast<const std::byte*>(from);
+bool Engine::is_registered(const std::byte* begin, std::size_t bytes) const {
   const auto next = spans_.upper_bound(begin);
   if (next == spans_.begin()) return false;
   const auto& [data, size] = *std::prev(next);
   return begin + bytes <= data + size;
 }
 
-Status Engine::put_large(Peer& peer, const Remote& remote, std::uint64_t offset, const void* from,
-                         std::size_t bytes) {
+Engine::Sending* Engine::new_sending(const std::byte** from, std::size_t bytes) {
   if (free_sendings_.empty()) {
-    sendings_.push_back(std::make_unique<Sending>(Sending{this, {}}));
+    sendings_.push_back(std::make_unique<Sending>(Sending{this, {}, {}}));
     free_sendings_.push_back(sendings_.back().get());
   }
   Sending* const sending = free_sendings_.back();
   free_sendings_.pop_back();
-  if (!is_registered(from, bytes)) {
-    const auto* source = static_cast<const std::byte*>(from);
-    sending->copy.assign(source, source + bytes);
-    from = sending->copy.data();
+  if (!is_registered(*from, bytes)) {
+    sending->copy.assign(*from, *from + bytes);
+    *from = sending->copy.data();
   }
+  return sending;
+}
+
+/// By UCX itself, where the network has puts.
+Status Engine::put_direct(Peer& peer, const Remote& remote, std::uint64_t offset,
+                          const std::byte* from, std::size_t bytes) {
+  Sending* const sending = new_sending(&from, bytes);
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   param.cb.send = &on_put;
@@ -341,6 +365,33 @@ Status Engine::put_large(Peer& peer, const Remote& remote, std::uint64_t offset,
       peer.endpoint, from, bytes, remote.address + offset, remote.key, &param);
   if (!UCS_PTR_IS_PTR(request)) free_sendings_.push_back(sending);
   return posted(peer, request);
+}
+
+/// In messages, where UCX would do no better: its own emulation of puts copies them once more,
+/// writes unchecked, and aborts the process if its answer meets a peer that has just died (1.13).
+Status Engine::put_in_messages(Peer& peer, const Message& put, const std::byte* from,
+                               std::size_t bytes) {
+  Status status;
+  for (std::size_t done = 0; status && done < bytes; done += fragment_bytes) {
+    const std::size_t count = std::min(fragment_bytes, bytes - done);
+    const std::byte* part = from + done;
+    Sending* const sending = new_sending(&part, count);
+    sending->message = put;
+    sending->message.kind = Kind::write;
+    sending->message.rank = options_.rank;
+    sending->message.offset = put.offset + done;
+    ucp_request_param_t param{};
+    param.op_attr_mask =
+        UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+    param.flags = UCP_AM_SEND_FLAG_EAGER;
+    param.cb.send = &on_put;
+    param.user_data = sending;
+    const ucs_status_ptr_t request = library().ucp_am_send_nbx(
+        peer.endpoint, message_id, &sending->message, sizeof sending->message, part, count, &param);
+    if (!UCS_PTR_IS_PTR(request)) free_sendings_.push_back(sending);
+    status = posted(peer, request);
+  }
+  return status;
 }
 
 Status Engine::send(Peer& peer, Message message, const void* payload, std::size_t bytes) {

@@ -27,6 +27,10 @@ namespace slip::ucx {
 /// larger without a copy of its own where it can.
 constexpr std::size_t small_bytes = 4096;
 
+/// What is larger and goes in messages is cut into so many: UCX puts together what is more than 64
+/// KiB, by one more copy.
+constexpr std::size_t fragment_bytes = std::size_t{60} << 10;
+
 inline Time steady_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
 inline const char* text(ucs_status_t status) { return library().ucs_status_string(status); }
@@ -36,6 +40,8 @@ inline const char* text(ucs_status_t status) { return library().ucs_status_strin
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
   explicit Engine(UcxOptions options);
+  /// Before anything else. Throws Error.
+  void start();
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -74,6 +80,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
     std::shared_ptr<Engine> engine;
     Peer* peer = nullptr;  // null: this worker itself
     ucp_rkey_h key = nullptr;
+    bool direct = false;  // UCX has puts to there
     std::uint64_t address = 0;
     std::uint64_t region = 0;
   };
@@ -95,6 +102,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   /// A put on its way, with what it was copied to unless its source is a region's. Pooled.
   struct Sending {
     Engine* engine;
+    Message message;  // of a put in messages
     std::vector<std::byte> copy;
   };
 
@@ -105,12 +113,14 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Peer& ask_to_attach(Remote& remote, int rank, const RegionKey& key);
   Status await_attached(const Peer& peer, std::uint64_t number);
   void detach(const Remote& remote);
-  bool is_registered(const void* from, std::size_t bytes) const;
-  Status put_large(Peer& peer, const Remote& remote, std::uint64_t offset, const void* from,
-                   std::size_t bytes);
+  bool is_registered(const std::byte* begin, std::size_t bytes) const;
+  Sending* new_sending(const std::byte** from, std::size_t bytes);
+  Status put_direct(Peer& peer, const Remote& remote, std::uint64_t offset, const std::byte* from,
+                    std::size_t bytes);
+  Status put_in_messages(Peer& peer, const Message& put, const std::byte* from, std::size_t bytes);
   Status send(Peer& peer, Message message, const void* payload, std::size_t bytes);
   Status posted(Peer& peer, ucs_status_ptr_t request);
-  void handle(const std::byte* data, std::size_t bytes);
+  void handle(const Message& message, const std::byte* data, std::size_t bytes);
   bool land(const Message& message, const std::byte* payload, std::size_t bytes);
   void ring(Bell bell);
   void lose(Peer& peer, const std::string& why);
@@ -122,8 +132,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void nudge();
   void set_timer(Duration after);
 
-  static ucs_status_t on_message(void* engine, const void*, std::size_t, void* data,
-                                 std::size_t bytes, const ucp_am_recv_param_t*);
+  static ucs_status_t on_message(void* engine, const void* header, std::size_t header_bytes,
+                                 void* data, std::size_t bytes, const ucp_am_recv_param_t*);
   static void on_sent(void* request, ucs_status_t, void* parcel);
   static void on_put(void* request, ucs_status_t, void* sending);
   static void on_broken(void* peer, ucp_ep_h endpoint, ucs_status_t status);

@@ -26,18 +26,25 @@ constexpr Duration close_timeout = 1s;
 
 // ---- What arrives.
 
-ucs_status_t Engine::on_message(void* engine, const void*, std::size_t, void* data,
-                                std::size_t bytes, const ucp_am_recv_param_t*) {
-  static_cast<Engine*>(engine)->handle(static_cast<const std::byte*>(data), bytes);
+/// A message comes as a header of its own, or in front of its payload.
+ucs_status_t Engine::on_message(void* engine, const void* header, std::size_t header_bytes,
+                                void* data, std::size_t bytes, const ucp_am_recv_param_t*) {
+  const auto* payload = static_cast<const std::byte*>(data);
+  Message message{};
+  if (header_bytes == sizeof message) {
+    std::memcpy(&message, header, sizeof message);
+  } else if (header_bytes == 0 && bytes >= sizeof message) {
+    std::memcpy(&message, payload, sizeof message);
+    payload += sizeof message;
+    bytes -= sizeof message;
+  } else {
+    return UCS_OK;  // nobody of ours sends such
+  }
+  static_cast<Engine*>(engine)->handle(message, payload, bytes);
   return UCS_OK;
 }
 
-void Engine::handle(const std::byte* data, std::size_t bytes) {
-  Message message{};
-  if (bytes < sizeof message) return;
-  std::memcpy(&message, data, sizeof message);
-  data += sizeof message;
-  bytes -= sizeof message;
+void Engine::handle(const Message& message, const std::byte* data, std::size_t bytes) {
   const auto found = peers_.find(message.rank);
   Peer* const peer = found == peers_.end() ? nullptr : &found->second;
   if (peer != nullptr) peer->heard = steady_now();

@@ -17,6 +17,7 @@ struct Library {
   X(ucp_config_release)             \
   X(ucp_ep_close_nbx)               \
   X(ucp_ep_create)                  \
+  X(ucp_ep_print_info)              \
   X(ucp_ep_rkey_unpack)             \
   X(ucp_get_version_string)         \
   X(ucp_init_version)               \

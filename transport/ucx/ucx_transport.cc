@@ -10,7 +10,9 @@ namespace {
 class EngineTransport final : public UcxTransport {
  public:
   explicit EngineTransport(UcxOptions options)
-      : engine_(std::make_shared<ucx::Engine>(std::move(options))) {}
+      : engine_(std::make_shared<ucx::Engine>(std::move(options))) {
+    engine_->start();
+  }
   ~EngineTransport() override { engine_->close(); }
 
   std::string_view name() const override { return "ucx"; }
