@@ -115,8 +115,8 @@ class Namespaces(unittest.TestCase):
         self.stack = contextlib.ExitStack()
         self.addCleanup(self.stack.close)
 
-    def hosts(self, count):
-        hosts = Hosts(count)
+    def hosts(self, count, rate="300mbit"):
+        hosts = Hosts(count, rate)
         self.stack.callback(hosts.close)
         return hosts
 
@@ -139,6 +139,22 @@ class Namespaces(unittest.TestCase):
     def test_auto_takes_shared_memory_within_a_host_and_ucx_between_hosts(self):
         run = Run(self.stack, self.hosts(2), 4, [*DIGITS, "--protocol", "hop"], own_processes=True)
         self.learns(run, "shm+ucx")
+
+    def test_all_reduces_are_bound_by_bandwidth(self):
+        count, bits = 4_000_000, 200_000_000
+        for hosts, workers in ((2, 2), (3, 3), (2, 4)):
+            with self.subTest(hosts=hosts, workers=workers):
+                run = Run(self.stack, self.hosts(hosts, f"{bits}bit"), workers,
+                          ["--task", f"consensus:dim={count}", "--protocol", "all_reduce",
+                           "--iterations", "5", "--evaluate-every", "0"], own_processes=True)
+                for code, output in run.wait():
+                    self.assertEqual(code, 0, output)
+                seconds = json.loads(run.report.read_text())["seconds_per_iteration"]
+                bound = 2 * (hosts - 1) / hosts * 4 * count * 8 / bits
+                print(f"all-reduce of {count} floats by {workers} workers on {hosts} hosts: "
+                      f"{seconds / bound:.3f} times the bandwidth bound")
+                self.assertGreater(seconds, 0.9 * bound)  # no link was passed by
+                self.stack.close()
 
     def test_a_host_that_is_cut_off_is_lost_to_the_others(self):
         hosts = self.hosts(2)
