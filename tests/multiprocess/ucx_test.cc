@@ -196,6 +196,7 @@ TEST_P(Ucx, a_stopped_peer_is_lost_once_it_has_been_silent_for_long) {
     const Region here = world.allocate("memory", line);
     const RemoteRegion there = world.attach(1 - world.rank(), "memory");
     world.bootstrap().put("pid/" + std::to_string(world.rank()), std::to_string(getpid()));
+    world.bootstrap().fence(60s);  // both have attached
     if (world.rank() == 1) {
       raise(SIGSTOP);
       _exit(0);
