@@ -161,10 +161,7 @@ class RendezvousServer::Impl {
 
   void publish() {
     const std::lock_guard lock(mutex_);
-    if (failure_.ok() && !book_.failure().ok()) {
-      failure_ = book_.failure();
-      spdlog::info("rendezvous {}: {}", name_, failure_.message());  // all are told
-    }
+    if (failure_.ok()) failure_ = book_.failure();  // all are told
     connected_ = book_.connected();
     if (connected_ == 0) changed_.notify_all();
   }
@@ -257,7 +254,7 @@ class RendezvousServer::Impl {
 
   void reject(std::uint64_t id, Connection& connection, const Status& status) {
     const bool lost = status.peer() >= 0;
-    spdlog::log(lost ? spdlog::level::info : spdlog::level::warn,
+    spdlog::log(lost ? spdlog::level::debug : spdlog::level::warn,
                 "rendezvous {}: refused the worker at {}: {}", name_, connection.address,
                 status.message());
     connection.out += wire::encode_preamble() +
