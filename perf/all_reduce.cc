@@ -73,15 +73,7 @@ Measurement measure(const Bench& bench) {
   Reducer reducer(bench);
   draw(reducer.vector(), bench.world.rank(), 0);
   Measurement result;
-  result.times.resize(static_cast<std::size_t>(bench.iterations));
-  for (std::int64_t k = 0; k < bench.warm_up; ++k) reducer.run();
-  Time last = bench.world.now();
-  for (double& time : result.times) {
-    reducer.run();
-    const Time now = bench.world.now();
-    time = microseconds(now - last);
-    last = now;
-  }
+  result.times = back_to_back(bench, [&] { reducer.run(); });
   if (bench.options.check) result.wrong = check(bench, reducer);
   return result;
 }

@@ -71,10 +71,24 @@ struct Pair {
 
 double microseconds(Duration duration);
 
-/// Half the round trips of messages between the two of a pair; iteration numbers begin at `first`
-/// and the next free one is returned through it. `send(k)` posts and `await(k)` waits for the k-th
-/// message; both return Status. The clock is read after each posting, so that reading it overlaps
-/// with the message's flight and costs nothing.
+/// Operations of all ranks, each right behind the one before.
+template <class Run>
+std::vector<double> back_to_back(const Bench& bench, Run&& run) {
+  std::vector<double> times(static_cast<std::size_t>(bench.iterations));
+  for (std::int64_t k = 0; k < bench.warm_up; ++k) run();
+  Time last = bench.world.now();
+  for (double& time : times) {
+    run();
+    const Time now = bench.world.now();
+    time = microseconds(now - last);
+    last = now;
+  }
+  return times;
+}
+
+/// Half the round trips of messages between the two of a pair. `send(k)` posts and `await(k)` waits
+/// for the k-th message; both return Status. The clock is read after each posting, so that reading
+/// it overlaps with the message's flight and costs nothing.
 template <class Send, class Await>
 std::vector<double> ping_pong(const Bench& bench, std::int64_t iterations, Send&& send,
                               Await&& await) {

@@ -60,15 +60,7 @@ class Rounds {
 Measurement measure(const Bench& bench) {
   Rounds rounds(bench);
   Measurement result;
-  result.times.resize(static_cast<std::size_t>(bench.iterations));
-  for (std::int64_t k = 0; k < bench.warm_up; ++k) rounds.run();
-  Time last = bench.world.now();
-  for (double& time : result.times) {
-    rounds.run();
-    const Time now = bench.world.now();
-    time = microseconds(now - last);
-    last = now;
-  }
+  result.times = back_to_back(bench, [&] { rounds.run(); });
   if (bench.options.check) result.wrong = rounds.count_wrong();
   return result;
 }

@@ -77,8 +77,7 @@ class UpdateQueue {
   Status verify(std::size_t in, Iteration iteration) const;
 
  private:
-  static constexpr std::size_t length_offset = 0;
-  static constexpr std::size_t checksum_offset = 8;
+  static constexpr std::size_t length_offset = 0;  // and behind it the checksum
   static std::size_t word_offset(std::size_t chunk) { return 16 + 8 * chunk; }
 
   std::size_t slot(std::size_t in, Iteration iteration) const {
