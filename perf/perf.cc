@@ -218,7 +218,9 @@ Options describe(PerfOptions& options) {
       .add("kernel", options.kernel, {"weighted_average", "average_apply", "axpy", "copy"},
            "what the test kernel runs")
       .section("Where")
-      .add("workers", options.workers, "ranks, each bound to a processor", Range::between(1, 1024))
+      .add("workers", options.asked_workers,
+           "ranks, each bound to a core; by default the launcher's, else 2",
+           Range::between(1, 1024))
       .add("transport", options.transport, {"shm", "ucx", "threads", "sim"},
            "processes by shared memory or UCX, threads, or simulated workers")
       .add("buffers", options.buffers, {"registered", "user"}, "whose memory all-reduce works on")

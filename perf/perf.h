@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,8 @@ struct PerfOptions {
   std::string memory = "host";
   std::string json;
   std::string csv;
-  int workers = 2;
+  std::optional<int> asked_workers;  // by default the launcher's, else 2
+  int workers = 2;                   // see resolve_workers
   std::string transport = "shm";
   std::string buffers = "registered";
   std::string kernel = "weighted_average";

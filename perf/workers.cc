@@ -1,7 +1,6 @@
 #include "slipstream/perf/workers.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <string>
@@ -9,8 +8,9 @@
 #include <vector>
 
 #include "slipstream/runtime/launch.h"
+#include "slipstream/runtime/launcher.h"
+#include "slipstream/runtime/machine.h"
 #include "slipstream/runtime/process_launcher.h"
-#include "slipstream/runtime/tcp_bootstrap.h"
 #include "slipstream/trainer/files.h"
 #include "slipstream/trainer/heterogeneity.h"
 
@@ -19,34 +19,11 @@ namespace {
 
 using namespace std::chrono_literals;
 
-std::vector<int> usable_processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) != 0)
-    throw_errno("cannot see which processors there are");
-  std::vector<int> processors;
-  for (int i = 0; i < CPU_SETSIZE; ++i) {
-    if (CPU_ISSET(i, &set)) processors.push_back(i);
-  }
-  return processors;
-}
-
-/// Binds the calling thread: rank r to the r-th processor, around again where they run out.
-void bind(int rank, const std::vector<int>& processors) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(processors[static_cast<std::size_t>(rank) % processors.size()], &set);
-  if (sched_setaffinity(0, sizeof set, &set) != 0) {
-    throw_errno(fmt::format("rank {}: cannot bind to a processor", rank));
-  }
-}
-
 /// Who has a processor of its own never sleeps, as is usual for such measurements.
-WorldOptions world_options(const PerfOptions& options, const std::vector<int>& processors) {
+WorldOptions world_options(const PerfOptions& options) {
   WorldOptions world;
   world.transport = options.transport;
-  const bool enough = static_cast<std::size_t>(options.workers) <= processors.size();
-  if (enough) world.max_spin = 1s;
+  if (static_cast<std::size_t>(options.workers) <= allowed_cpus().size()) world.max_spin = 1s;
   return world;
 }
 
@@ -72,21 +49,25 @@ void start_processes(const PerfOptions& options) {
 }
 
 void run_process(const PerfOptions& options, const std::function<void(World&)>& work) {
-  const std::vector<int> processors = usable_processors();
-  World world = World::connect(world_options(options, processors));
-  if (world.size() != options.workers) {
-    throw Error(Code::invalid_argument, fmt::format("--workers is {}; the launcher started {}",
-                                                    options.workers, world.size()));
-  }
-  bind(world.rank(), processors);
+  World world = World::connect(world_options(options));
+  world.bind().throw_if_failed();
   work(world);
 }
 
 }  // namespace
 
+int resolve_workers(const PerfOptions& options) {
+  const auto launcher = find_launcher();
+  if (!launcher) return options.asked_workers.value_or(options.workers);
+  if (options.asked_workers.value_or(launcher->size()) == launcher->size()) return launcher->size();
+  throw Error(Code::invalid_argument,
+              fmt::format("--workers is {}, but the launcher has started {}; leave it out",
+                          *options.asked_workers, launcher->size()));
+}
+
 void run_workers(const PerfOptions& options, const std::function<void(World&)>& work) {
   if (options.transport == "shm" || options.transport == "ucx") {
-    if (tcp_options_from_environment()) {
+    if (find_launcher()) {
       run_process(options, work);
     } else {
       start_processes(options);
@@ -107,12 +88,11 @@ void run_workers(const PerfOptions& options, const std::function<void(World&)>& 
     launch(options.workers, work, launch_options);
     return;
   }
-  const std::vector<int> processors = usable_processors();
-  launch_options.world = world_options(options, processors);
+  launch_options.world = world_options(options);
   launch(
       options.workers,
       [&](World& world) {
-        bind(world.rank(), processors);
+        world.bind().throw_if_failed();
         work(world);
       },
       launch_options);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/time.h"
@@ -28,6 +29,10 @@ class Bootstrap {
   virtual void put(std::string_view name, std::string_view value) = 0;
   /// Waits for the name to be published. Times out after `timeout` with an Error that names it.
   virtual std::string get(std::string_view name, Duration timeout) = 0;
+  /// Every worker gives a value and gets those of all, by rank; all call it with the same name,
+  /// once. At most 16 MiB together.
+  virtual std::vector<std::string> all_gather(std::string_view name, std::string_view value,
+                                              Duration timeout);
   /// Returns once every worker has called it as often as this one.
   virtual void fence(Duration timeout) = 0;
 

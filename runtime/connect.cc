@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/local_bootstrap.h"
-#include "slipstream/runtime/tcp_bootstrap.h"
 #include "slipstream/runtime/world.h"
 #include "slipstream/runtime/world_internal.h"
 #include "slipstream/transport/mixed_transport.h"
@@ -73,11 +73,13 @@ class ConnectionWatch final : public Progress::Handle {
 std::vector<Introduction> introduce(Bootstrap& bootstrap, const WorldOptions& options) {
   const int rank = bootstrap.rank();
   std::vector<Introduction> all;
-  bootstrap.put(fmt::format("hello/{}", rank),
-                fmt::format("{} {} {} {} {}", wire_version, getpid(), shm::host_identity(),
-                            options.transport, format_cpus(allowed_cpus())));
+  const std::vector<std::string> hellos = bootstrap.all_gather(
+      "hello",
+      fmt::format("{} {} {} {} {}", wire_version, getpid(), shm::host_identity(), options.transport,
+                  format_cpus(allowed_cpus())),
+      options.join_timeout);
   for (int peer = 0; peer < bootstrap.size(); ++peer) {
-    const std::string hello = bootstrap.get(fmt::format("hello/{}", peer), options.join_timeout);
+    const std::string& hello = hellos[static_cast<std::size_t>(peer)];
     int version = 0;
     long pid = 0;
     unsigned long long host = 0;
@@ -185,19 +187,18 @@ void pace(World::Parts& parts) {
                                        parts.bootstrap->rank(), [w = parts.waiter] { w->wake(); });
 }
 
-}  // namespace
-
-std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
+/// A world of one without a bootstrap.
+std::unique_ptr<World::Parts> connect_parts(std::shared_ptr<Launcher> launcher,
+                                            std::unique_ptr<Bootstrap> bootstrap,
+                                            const WorldOptions& options) {
   auto parts = std::make_unique<World::Parts>();
   parts->options = options;
   parts->clock = std::make_shared<RealClock>();
   parts->abort = std::make_shared<AbortToken>();
+  parts->launcher = std::move(launcher);
+  parts->bootstrap = std::move(bootstrap);
   std::vector<Introduction> all;
-  if (auto join = tcp_options_from_environment()) {
-    join->timeout = options.join_timeout;
-    parts->bootstrap = std::make_unique<TcpBootstrap>(*join);
-    all = introduce(*parts->bootstrap, options);
-  }
+  if (parts->bootstrap) all = introduce(*parts->bootstrap, options);
   choose_transport(*parts, all);
   if (parts->bootstrap) {
     parts->progress = progress_thread();
@@ -223,6 +224,18 @@ std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
   return parts;
 }
 
+}  // namespace
+
+std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
+  auto launcher = find_launcher();
+  auto bootstrap = launcher ? launcher->join(options.join_timeout) : nullptr;
+  return connect_parts(std::move(launcher), std::move(bootstrap), options);
+}
+
 World World::connect(const WorldOptions& options) { return World(connect_parts(options)); }
+
+World World::connect(std::unique_ptr<Bootstrap> bootstrap, const WorldOptions& options) {
+  return World(connect_parts(nullptr, std::move(bootstrap), options));
+}
 
 }  // namespace slip

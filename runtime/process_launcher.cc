@@ -19,6 +19,7 @@
 #include "slipstream/runtime/line_relay_internal.h"
 #include "slipstream/runtime/posix_internal.h"
 #include "slipstream/runtime/rendezvous_server.h"
+#include "slipstream/runtime/secret_internal.h"
 
 extern char** environ;
 
@@ -96,7 +97,7 @@ std::vector<std::string> environment_with(
 class Run {
  public:
   explicit Run(const ProcessOptions& options)
-      : options_(options), server_("127.0.0.1", 0, options.workers) {
+      : options_(options), server_("127.0.0.1", 0, options.workers, -1, secret_) {
     for (int rank = 0; rank < options_.workers; ++rank) start(rank);
   }
 
@@ -143,6 +144,7 @@ class Run {
     for (const auto& [name, value] : std::initializer_list<std::pair<const char*, std::string>>{
              {"SLIP_RENDEZVOUS", fmt::format("127.0.0.1:{}", server_.port())},
              {"SLIP_RENDEZVOUS_SERVER", "launcher"},
+             {"SLIP_SECRET", secret_},
              {"SLIP_RANK", std::to_string(rank)},
              {"SLIP_SIZE", size},
              {"SLIP_LOCAL_RANK", std::to_string(rank)},
@@ -278,6 +280,7 @@ class Run {
 
   const ProcessOptions& options_;
   const SignalGuard signals_;
+  const std::string secret_ = new_secret();
   RendezvousServer server_;
   const FileDescriptor null_ =
       above_standard(checked(open("/dev/null", O_RDONLY | O_CLOEXEC), "/dev/null"));

@@ -33,9 +33,9 @@ struct ProcessResult {
 /// Runs n worker processes on this host, serves their rendezvous, and returns when all have ended.
 ///
 /// A worker finds in its environment SLIP_RENDEZVOUS (127.0.0.1:PORT), SLIP_RENDEZVOUS_SERVER
-/// (launcher), SLIP_RANK, SLIP_SIZE, SLIP_LOCAL_RANK and SLIP_LOCAL_SIZE; its standard input is
-/// empty. It leads a process group: what it has started is killed when it ends. If the launching
-/// thread dies, the kernel kills the workers (but not what they have started).
+/// (launcher), SLIP_SECRET, SLIP_RANK, SLIP_SIZE, SLIP_LOCAL_RANK and SLIP_LOCAL_SIZE; its standard
+/// input is empty. It leads a process group: what it has started is killed when it ends. If the
+/// launching thread dies, the kernel kills the workers (but not what they have started).
 ///
 /// A first SIGINT or SIGTERM is passed to the workers as SIGTERM, once, for them to stop as they
 /// see fit; so is the end of whoever reads our output. A second one kills them, unless it is the

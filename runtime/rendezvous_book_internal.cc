@@ -19,6 +19,8 @@ using rendezvous_wire::Request;
 constexpr std::size_t max_stored_bytes = std::size_t{1} << 30;
 constexpr std::size_t max_listed_ranks = 16;
 
+const char* name_of(Kind meeting) { return meeting == Kind::gather ? "gather" : "fence"; }
+
 }  // namespace
 
 RendezvousBook::RendezvousBook(int size, Send send)
@@ -65,7 +67,7 @@ void RendezvousBook::request(int rank, const Request& request, Time now) {
     case Kind::get:
       return get(rank, request, deadline);
     default:
-      return fence(rank, request, deadline);
+      return meet(rank, request, deadline);
   }
 }
 
@@ -98,23 +100,49 @@ void RendezvousBook::get(int rank, const Request& request, Time deadline) {
   members_[rank].wait = Wait{Kind::get, std::string(request.name), request.timeout, deadline};
 }
 
-void RendezvousBook::fence(int rank, const Request& request, Time deadline) {
+void RendezvousBook::meet(int rank, const Request& request, Time deadline) {
   const auto has_left = [this](int r) { return members_[r].life == Life::left; };
   if (const std::string left = ranks_that(has_left); !left.empty()) {
     return refuse(rank, Code::bootstrap_failed,
-                  fmt::format("{} said goodbye before this fence of rank {}", left, rank));
+                  fmt::format("{} said goodbye before this {} of rank {}", left,
+                              name_of(request.kind), rank));
   }
-  members_[rank].wait = Wait{Kind::fence, {}, request.timeout, deadline};
-  if (++fence_arrivals_ < static_cast<int>(members_.size())) return;
-  for (int r = 0; r < static_cast<int>(members_.size()); ++r) answer(r, {Kind::done});
+  const std::string name(request.name);
+  const auto is_elsewhere = [&](int r) {
+    return in_meeting(r) &&
+           (members_[r].wait->kind != request.kind || members_[r].wait->name != name);
+  };
+  if (const std::string others = ranks_that(is_elsewhere); !others.empty()) {
+    return refuse(rank, Code::bootstrap_failed,
+                  fmt::format("rank {} came to the {} '{}' while {} waited in another", rank,
+                              name_of(request.kind), printable(name), others));
+  }
+  members_[rank].wait = Wait{request.kind, name, request.timeout, deadline};
+  members_[rank].gathered = request.value;
+  if (++arrivals_ < static_cast<int>(members_.size())) return;
+  std::vector<std::string> values;
+  std::size_t bytes = 0;
+  if (request.kind == Kind::gather) {
+    for (Member& member : members_) {
+      bytes += member.gathered.size();
+      values.push_back(std::exchange(member.gathered, {}));
+    }
+  }
+  if (bytes > rendezvous_wire::max_value_bytes) {
+    return refuse_meeting(Code::bootstrap_failed,
+                          fmt::format("the values of '{}' have {} bytes together; {} are allowed",
+                                      printable(name), bytes, rendezvous_wire::max_value_bytes));
+  }
+  const std::string all = values.empty() ? "" : rendezvous_wire::encode_values(values);
+  for (int r = 0; r < static_cast<int>(members_.size()); ++r) answer(r, {Kind::done, all});
 }
 
 void RendezvousBook::goodbye(int rank) {
-  if (in_fence(rank)) --fence_arrivals_;
+  if (in_meeting(rank)) --arrivals_;
   members_[rank].wait.reset();
   members_[rank].life = Life::left;
-  refuse_fence(Code::bootstrap_failed,
-               fmt::format("rank {} said goodbye while others wait for it in a fence", rank));
+  refuse_meeting(Code::bootstrap_failed,
+                 fmt::format("rank {} said goodbye while others wait for it", rank));
 }
 
 void RendezvousBook::fail(int rank, std::string_view reason) {
@@ -126,7 +154,7 @@ void RendezvousBook::disconnect(int rank, const std::string& why) {
   Member& member = members_[rank];
   --connected_;
   if (member.life == Life::left) return;
-  if (in_fence(rank)) --fence_arrivals_;
+  if (in_meeting(rank)) --arrivals_;
   member.wait.reset();
   member.life = Life::left;
   fail(Status(Code::peer_lost,
@@ -149,7 +177,7 @@ void RendezvousBook::expire(Time now) {
       refuse(r, Code::timeout, message);
     } else {
       // For all who wait in it, so that each learns who was missing and none blames another.
-      refuse_fence(Code::timeout, message);
+      refuse_meeting(Code::timeout, message);
     }
   }
 }
@@ -163,7 +191,7 @@ Time RendezvousBook::next_deadline() const {
 }
 
 void RendezvousBook::answer(int rank, const Answer& answer) {
-  if (in_fence(rank)) --fence_arrivals_;
+  if (in_meeting(rank)) --arrivals_;
   members_[rank].wait.reset();
   send_(rank, rendezvous_wire::encode(answer));
 }
@@ -172,9 +200,9 @@ void RendezvousBook::refuse(int rank, Code code, const std::string& message) {
   answer(rank, {Kind::refused, {}, Status(code, message)});
 }
 
-void RendezvousBook::refuse_fence(Code code, const std::string& message) {
+void RendezvousBook::refuse_meeting(Code code, const std::string& message) {
   for (int r = 0; r < static_cast<int>(members_.size()); ++r) {
-    if (in_fence(r)) refuse(r, code, message);
+    if (in_meeting(r)) refuse(r, code, message);
   }
 }
 
@@ -186,16 +214,16 @@ void RendezvousBook::fail(Status failure) {
   }
 }
 
-bool RendezvousBook::in_fence(int rank) const {
-  return members_[rank].wait && members_[rank].wait->kind == Kind::fence;
+bool RendezvousBook::in_meeting(int rank) const {
+  return members_[rank].wait && members_[rank].wait->kind != Kind::get;
 }
 
 std::string RendezvousBook::timeout_message(const Wait& wait) const {
   const std::string absent = ranks_that([this](int r) { return members_[r].life == Life::absent; });
   const std::string never_joined = absent.empty() ? "" : fmt::format("; {} never joined", absent);
-  if (wait.kind == Kind::fence) {
-    return fmt::format("a fence waited {:g} s for {}{}", to_seconds(wait.timeout),
-                       ranks_that([this](int r) { return !in_fence(r); }), never_joined);
+  if (wait.kind != Kind::get) {
+    return fmt::format("a {} waited {:g} s for {}{}", name_of(wait.kind), to_seconds(wait.timeout),
+                       ranks_that([this](int r) { return !in_meeting(r); }), never_joined);
   }
   return fmt::format("waited {:g} s for '{}', which no rank published{}", to_seconds(wait.timeout),
                      printable(wait.name), never_joined);

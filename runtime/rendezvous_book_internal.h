@@ -55,6 +55,7 @@ class RendezvousBook {
     Life life = Life::absent;
     std::string address;
     std::optional<Wait> wait{};
+    std::string gathered{};  // what it gave to the gather that it waits in
   };
 
   struct Value {
@@ -64,15 +65,16 @@ class RendezvousBook {
 
   void put(int rank, const rendezvous_wire::Request& request);
   void get(int rank, const rendezvous_wire::Request& request, Time deadline);
-  void fence(int rank, const rendezvous_wire::Request& request, Time deadline);
+  /// A fence, or a gather, which is a fence that carries values.
+  void meet(int rank, const rendezvous_wire::Request& request, Time deadline);
   void goodbye(int rank);
   void fail(int rank, std::string_view reason);
 
   void answer(int rank, const rendezvous_wire::Answer& answer);
   void refuse(int rank, Code code, const std::string& message);
-  void refuse_fence(Code code, const std::string& message);
+  void refuse_meeting(Code code, const std::string& message);
   void fail(Status failure);
-  bool in_fence(int rank) const;
+  bool in_meeting(int rank) const;
   std::string timeout_message(const Wait& wait) const;
   /// "rank 2", "ranks 2, 5": those for which `holds`.
   std::string ranks_that(const std::function<bool(int)>& holds) const;
@@ -82,7 +84,7 @@ class RendezvousBook {
   std::map<std::string, Value, std::less<>> values_;
   std::size_t stored_bytes_ = 0;
   int connected_ = 0;
-  int fence_arrivals_ = 0;
+  int arrivals_ = 0;  // at the fence or gather of now
   Status failure_;
 };
 

@@ -22,6 +22,7 @@
 #include "slipstream/runtime/posix_internal.h"
 #include "slipstream/runtime/rendezvous_book_internal.h"
 #include "slipstream/runtime/rendezvous_wire_internal.h"
+#include "slipstream/runtime/secret_internal.h"
 #include "slipstream/runtime/socket_internal.h"
 
 namespace slip {
@@ -42,7 +43,9 @@ struct Connection {
   FileDescriptor socket;
   std::string address;
   Time hello_deadline;
-  int rank = -1;  // until its hello was accepted
+  int rank = -1;            // until it is accepted
+  std::string hello{};      // as it came
+  std::string challenge{};  // what it must answer
   std::string in{};
   std::string out{};
   std::size_t sent = 0;  // of `out`
@@ -63,9 +66,10 @@ std::thread start_without_signals(auto run) {
 
 class RendezvousServer::Impl {
  public:
-  Impl(const std::string& address, int port, int size, int served_by)
+  Impl(const std::string& address, int port, int size, int served_by, std::string secret)
       : size_(size),
         served_by_(served_by),
+        secret_(std::move(secret)),
         listener_(listen_on(address, port)),
         port_(port_of(listener_)),
         name_(endpoint_name(address, port_)),
@@ -219,7 +223,10 @@ class RendezvousServer::Impl {
     if (connection.closing) return;
     connection.in.append(buffer.data(), static_cast<std::size_t>(count));
     std::string_view rest = connection.in;
-    if (connection.rank < 0 && !take_hello(id, connection, rest)) return;
+    if (connection.rank < 0 && !admit(id, connection, rest)) {
+      connection.in.erase(0, connection.in.size() - rest.size());
+      return;
+    }
     while (const auto frame = wire::first_frame(rest)) {
       rest.remove_prefix(frame->bytes);
       book_.request(connection.rank, wire::decode_request(*frame), steady_now());
@@ -228,6 +235,11 @@ class RendezvousServer::Impl {
   }
 
   // True once the worker is a member.
+  bool admit(std::uint64_t id, Connection& connection, std::string_view& rest) {
+    if (connection.challenge.empty() && !take_hello(id, connection, rest)) return false;
+    return take_proof(id, connection, rest);
+  }
+
   bool take_hello(std::uint64_t id, Connection& connection, std::string_view& rest) {
     if (rest.size() < wire::preamble_bytes) return false;
     const std::uint32_t version = wire::decode_preamble(rest);
@@ -239,15 +251,36 @@ class RendezvousServer::Impl {
       return false;
     }
     if (rest.size() < wire::hello_bytes) return false;
-    const wire::Hello hello = wire::decode_hello(rest.substr(wire::preamble_bytes));
+    connection.hello = rest.substr(0, wire::hello_bytes);
     rest.remove_prefix(wire::hello_bytes);
-    if (Status status = book_.join(hello, connection.address); !status) {
+    connection.challenge = new_nonce();
+    connection.out += wire::encode_preamble() + wire::encode_challenge(connection.challenge);
+    outgoing_.push_back(id);
+    return true;
+  }
+
+  bool take_proof(std::uint64_t id, Connection& connection, std::string_view& rest) {
+    const auto frame = wire::first_frame(rest);
+    if (!frame) return false;
+    const wire::Proof proof = wire::decode_proof(*frame);
+    rest.remove_prefix(frame->bytes);
+    const wire::Hello hello =
+        wire::decode_hello(std::string_view(connection.hello).substr(wire::preamble_bytes));
+    const std::string expected =
+        wire::worker_proof(secret_, connection.challenge, proof.nonce, connection.hello);
+    Status status(Code::bootstrap_failed,
+                  fmt::format("rank {} has another secret than this rendezvous; give all workers "
+                              "the same SLIP_SECRET",
+                              hello.rank));
+    if (is_same_proof(proof.proof, expected)) status = book_.join(hello, connection.address);
+    if (!status) {
       reject(id, connection, status);
       return false;
     }
     connection.rank = hello.rank;
     connection_of_rank_[hello.rank] = id;
-    connection.out += wire::encode_preamble() + wire::encode_served_by(served_by_);
+    connection.out += wire::encode(wire::Welcome{
+        served_by_, wire::rendezvous_proof(secret_, connection.challenge, proof.nonce)});
     outgoing_.push_back(id);
     return true;
   }
@@ -257,8 +290,8 @@ class RendezvousServer::Impl {
     spdlog::log(lost ? spdlog::level::debug : spdlog::level::warn,
                 "rendezvous {}: refused the worker at {}: {}", name_, connection.address,
                 status.message());
-    connection.out += wire::encode_preamble() +
-                      wire::encode({lost ? wire::Kind::lost : wire::Kind::refused, {}, status});
+    if (connection.challenge.empty()) connection.out += wire::encode_preamble();
+    connection.out += wire::encode({lost ? wire::Kind::lost : wire::Kind::refused, {}, status});
     connection.closing = true;
     outgoing_.push_back(id);
   }
@@ -337,6 +370,7 @@ class RendezvousServer::Impl {
 
   const int size_;
   const int served_by_;
+  const std::string secret_;
   const FileDescriptor listener_;
   const int port_;
   const std::string name_;
@@ -361,7 +395,7 @@ class RendezvousServer::Impl {
 };
 
 RendezvousServer::RendezvousServer(const std::string& bind_address, int port, int size,
-                                   int served_by) {
+                                   int served_by, std::string secret) {
   if (size < 1 || size > max_world_size) {
     throw Error(Code::invalid_argument,
                 fmt::format("a world of {} workers; 1 to {} are allowed", size, max_world_size));
@@ -369,7 +403,7 @@ RendezvousServer::RendezvousServer(const std::string& bind_address, int port, in
   if (port < 0 || port > 65535) {
     throw Error(Code::invalid_argument, fmt::format("port {}; 0 to 65535 are allowed", port));
   }
-  impl_ = std::make_unique<Impl>(bind_address, port, size, served_by);
+  impl_ = std::make_unique<Impl>(bind_address, port, size, served_by, std::move(secret));
 }
 
 RendezvousServer::~RendezvousServer() = default;

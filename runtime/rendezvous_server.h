@@ -12,13 +12,16 @@ namespace slip {
 /// launcher or in rank 0. It tells every worker when one of them is lost, and drops whoever does
 /// not speak the protocol. What it refuses or loses is one spdlog warning each.
 ///
-/// It trusts whoever can connect; keep the port inside the cluster. Methods are thread-safe.
+/// Whoever knows `secret` may join, and each worker can tell that this rendezvous knows it, too
+/// (HMAC-SHA256 of fresh random numbers); what is said then is neither encrypted nor signed.
+/// Without a secret it trusts whoever can connect. Methods are thread-safe.
 class RendezvousServer {
  public:
   /// Listens at an address of this machine, for a world of `size` workers. Port 0 takes a free one.
   /// `served_by` is the rank in whose process it runs, -1 for a launcher. Throws
   /// Error(bootstrap_failed | invalid_argument).
-  RendezvousServer(const std::string& bind_address, int port, int size, int served_by = -1);
+  RendezvousServer(const std::string& bind_address, int port, int size, int served_by = -1,
+                   std::string secret = {});
   /// Ends the thread and closes every connection.
   ~RendezvousServer();
   RendezvousServer(const RendezvousServer&) = delete;

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "slipstream/runtime/posix_internal.h"
+#include "slipstream/runtime/secret_internal.h"
 
 namespace slip::rendezvous_wire {
 namespace {
@@ -72,6 +73,15 @@ void check_value(std::string_view value) {
   }
 }
 
+/// A frame of this kind, or it is not what was to come.
+void check_kind(const Frame& frame, Kind kind) {
+  if (frame.kind != kind) malformed(fmt::format("kind {}", static_cast<int>(frame.kind)));
+}
+
+void check_end(Reader& reader) {
+  if (!reader.take_rest().empty()) malformed("a message is longer than it should be");
+}
+
 Duration take_timeout(Reader& reader) {
   const auto timeout = reader.take<std::int64_t>();
   if (timeout < 0) malformed("a time-out is negative");
@@ -127,6 +137,12 @@ std::string encode(const Request& request) {
       append(payload, static_cast<std::int64_t>(request.timeout.count()));
       payload += request.name;
       break;
+    case Kind::gather:
+      append(payload, static_cast<std::int64_t>(request.timeout.count()));
+      append(payload, static_cast<std::uint16_t>(request.name.size()));
+      payload += request.name;
+      payload += request.value;
+      break;
     case Kind::fence:
       append(payload, static_cast<std::int64_t>(request.timeout.count()));
       break;
@@ -149,10 +165,72 @@ std::string encode(const Answer& answer) {
   return frame(answer.kind, payload);
 }
 
-std::string encode_served_by(int rank) {
+std::string worker_proof(std::string_view secret, std::string_view challenge,
+                         std::string_view nonce, std::string_view hello) {
+  return prove(secret, {"worker", challenge, nonce, hello});
+}
+
+std::string rendezvous_proof(std::string_view secret, std::string_view challenge,
+                             std::string_view nonce) {
+  return prove(secret, {"rendezvous", challenge, nonce});
+}
+
+std::string encode_challenge(std::string_view nonce) { return frame(Kind::challenge, nonce); }
+
+std::string encode(const Proof& proof) { return frame(Kind::proof, proof.nonce + proof.proof); }
+
+std::string encode(const Welcome& welcome) {
   std::string value;
-  append(value, static_cast<std::int32_t>(rank));
-  return frame(Kind::done, value);
+  append(value, welcome.served_by);
+  return frame(Kind::done, value + welcome.proof);
+}
+
+std::string decode_challenge(const Frame& frame) {
+  check_kind(frame, Kind::challenge);
+  Reader reader(frame.payload);
+  std::string nonce(reader.take_bytes(nonce_bytes));
+  check_end(reader);
+  return nonce;
+}
+
+Proof decode_proof(const Frame& frame) {
+  check_kind(frame, Kind::proof);
+  Reader reader(frame.payload);
+  Proof proof;
+  proof.nonce = reader.take_bytes(nonce_bytes);
+  proof.proof = reader.take_bytes(proof_bytes);
+  check_end(reader);
+  return proof;
+}
+
+Welcome decode_welcome(std::string_view value) {
+  Reader reader(value);
+  Welcome welcome;
+  welcome.served_by = reader.take<std::int32_t>();
+  welcome.proof = reader.take_bytes(proof_bytes);
+  check_end(reader);
+  return welcome;
+}
+
+std::string encode_values(const std::vector<std::string>& values) {
+  std::string bytes;
+  append(bytes, static_cast<std::uint32_t>(values.size()));
+  for (const std::string& value : values) {
+    append(bytes, static_cast<std::uint32_t>(value.size()));
+    bytes += value;
+  }
+  return bytes;
+}
+
+std::vector<std::string> decode_values(std::string_view value) {
+  Reader reader(value);
+  std::vector<std::string> values;
+  // Each takes some bytes, so that a wrong number soon runs out of them.
+  for (auto left = reader.take<std::uint32_t>(); left > 0; --left) {
+    values.emplace_back(reader.take_bytes(reader.take<std::uint32_t>()));
+  }
+  check_end(reader);
+  return values;
 }
 
 std::optional<Frame> first_frame(std::string_view bytes) {
@@ -179,6 +257,13 @@ Request decode_request(const Frame& frame) {
       request.timeout = take_timeout(reader);
       request.name = reader.take_rest();
       check_name(request.name);
+      return request;
+    case Kind::gather:
+      request.timeout = take_timeout(reader);
+      request.name = reader.take_bytes(reader.take<std::uint16_t>());
+      request.value = reader.take_rest();
+      check_name(request.name);
+      check_value(request.value);
       return request;
     case Kind::fence:
       request.timeout = take_timeout(reader);
@@ -213,7 +298,5 @@ Answer decode_answer(const Frame& frame) {
       malformed(fmt::format("an unknown answer {}", static_cast<int>(frame.kind)));
   }
 }
-
-int decode_served_by(std::string_view value) { return Reader(value).take<std::int32_t>(); }
 
 }  // namespace slip::rendezvous_wire

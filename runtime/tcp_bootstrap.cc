@@ -9,11 +9,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <initializer_list>
 #include <thread>
 #include <type_traits>
 #include <utility>
 
 #include "slipstream/runtime/rendezvous_wire_internal.h"
+#include "slipstream/runtime/secret_internal.h"
 #include "slipstream/runtime/socket_internal.h"
 
 namespace slip {
@@ -51,11 +53,15 @@ std::optional<int> parse_int(std::string_view text, int low, int high) {
   return value;
 }
 
-int environment_int(const char* name, int low, int high) {
+/// The first of the names that is set; Slipstream's own comes first.
+int environment_int(std::initializer_list<const char*> names, int low, int high) {
+  const char* name = *std::find_if(names.begin(), names.end() - 1,
+                                   [](const char* one) { return std::getenv(one) != nullptr; });
   const char* text = std::getenv(name);
   if (text == nullptr) {
-    throw Error(Code::invalid_argument,
-                fmt::format("SLIP_RENDEZVOUS is set, but {} is not; set both or neither", name));
+    throw Error(
+        Code::invalid_argument,
+        fmt::format("SLIP_RENDEZVOUS is set, but {} is not; set both or neither", *names.begin()));
   }
   const auto value = parse_int(text, low, high);
   if (!value) {
@@ -85,6 +91,7 @@ class TcpBootstrap::Wire {
 
   const std::string& where() const { return where_; }
 
+  /// Asks, and returns what was answered.
   std::string request(const wire::Request& request) {
     failure_.throw_if_failed();
     const Time deadline = deadline_after(
@@ -99,6 +106,14 @@ class TcpBootstrap::Wire {
     if (answer.kind == Kind::lost) failure_ = located(answer.status);
     located(answer.status).throw_if_failed();
     return std::string(answer.value);
+  }
+
+  std::vector<std::string> gather(const wire::Request& request) {
+    const std::string answer = this->request(request);
+    auto values = decode([&] { return wire::decode_values(answer); });
+    if (values.size() == static_cast<std::size_t>(options_.size)) return values;
+    throw Error(Code::bad_data, fmt::format("rendezvous {}: {} values of {} workers", where_,
+                                            values.size(), options_.size));
   }
 
   void goodbye() {
@@ -143,7 +158,9 @@ class TcpBootstrap::Wire {
     socket_ = std::move(attempt.socket);
     in_.clear();
     frame_ = {};
-    send(wire::encode(wire::Hello{options_.rank, options_.size, options_.incarnation}), deadline);
+    const std::string hello =
+        wire::encode(wire::Hello{options_.rank, options_.size, options_.incarnation});
+    send(hello, deadline);
     while (in_.size() < wire::preamble_bytes) {
       const Got got = receive(deadline);
       if (got != Got::frame) return silence(got);
@@ -157,9 +174,22 @@ class TcpBootstrap::Wire {
     }
     in_.erase(0, wire::preamble_bytes);
     if (const Got got = receive_frame(deadline); got != Got::frame) return silence(got);
+    const std::string challenge = decode([&] { return wire::decode_challenge(frame_); });
+    const std::string nonce = new_nonce();
+    const std::string& secret = options_.secret;
+    send(wire::encode(wire::Proof{nonce, wire::worker_proof(secret, challenge, nonce, hello)}),
+         deadline);
+    if (const Got got = receive_frame(deadline); got != Got::frame) return silence(got);
     const wire::Answer answer = decode([&] { return wire::decode_answer(frame_); });
     located(answer.status).throw_if_failed();
-    served_by_ = decode([&] { return wire::decode_served_by(answer.value); });
+    const wire::Welcome welcome = decode([&] { return wire::decode_welcome(answer.value); });
+    if (!is_same_proof(welcome.proof, wire::rendezvous_proof(secret, challenge, nonce))) {
+      throw Error(Code::bootstrap_failed,
+                  fmt::format("rendezvous {}: it let rank {} in without knowing its secret; check "
+                              "host, port and SLIP_SECRET",
+                              where_, options_.rank));
+    }
+    served_by_ = welcome.served_by;
     return "";
   }
 
@@ -274,7 +304,8 @@ TcpBootstrap::TcpBootstrap(const Options& options)
     : options_(options), exceptions_at_start_(std::uncaught_exceptions()) {
   check(options_);
   if (options_.serve) {
-    server_ = std::make_unique<RendezvousServer>(options_.host, options_.port, options_.size, 0);
+    server_ = std::make_unique<RendezvousServer>(options_.host, options_.port, options_.size, 0,
+                                                 options_.secret);
     options_.port = server_->port();
   }
   wire_ = std::make_unique<Wire>(options_);
@@ -291,17 +322,27 @@ std::string TcpBootstrap::describe() const { return "tcp " + wire_->where(); }
 
 void TcpBootstrap::put(std::string_view name, std::string_view value) {
   check_name(name);
-  if (value.size() > wire::max_value_bytes) {
-    throw Error(Code::bootstrap_failed,
-                fmt::format("rank {} publishes '{}' with {} bytes; at most {} are allowed", rank(),
-                            printable(name), value.size(), wire::max_value_bytes));
-  }
+  check_value(name, value);
   wire_->request({Kind::put, options_.timeout, name, value});
+}
+
+void TcpBootstrap::check_value(std::string_view name, std::string_view value) const {
+  if (value.size() <= wire::max_value_bytes) return;
+  throw Error(Code::bootstrap_failed,
+              fmt::format("rank {} publishes '{}' with {} bytes; at most {} are allowed", rank(),
+                          printable(name), value.size(), wire::max_value_bytes));
 }
 
 std::string TcpBootstrap::get(std::string_view name, Duration timeout) {
   check_name(name);
   return wire_->request({Kind::get, std::max(timeout, Duration(0)), name});
+}
+
+std::vector<std::string> TcpBootstrap::all_gather(std::string_view name, std::string_view value,
+                                                  Duration timeout) {
+  check_name(name);
+  check_value(name, value);
+  return wire_->gather({Kind::gather, std::max(timeout, Duration(0)), name, value});
 }
 
 void TcpBootstrap::fence(Duration timeout) {
@@ -331,8 +372,10 @@ std::optional<TcpBootstrap::Options> tcp_options_from_environment() {
   TcpBootstrap::Options options;
   options.host = endpoint.host;
   options.port = endpoint.port;
-  options.size = environment_int("SLIP_SIZE", 1, 1 << 20);
-  options.rank = environment_int("SLIP_RANK", 0, options.size - 1);
+  // srun tells its tasks how many they are; a user who gives a rendezvous need not say it again.
+  options.size = environment_int({"SLIP_SIZE", "SLURM_STEP_NUM_TASKS"}, 1, 1 << 20);
+  options.rank = environment_int({"SLIP_RANK", "SLURM_PROCID"}, 0, options.size - 1);
+  if (const char* secret = std::getenv("SLIP_SECRET")) options.secret = secret;
   options.serve = served_by == "rank0" && options.rank == 0;
   return options;
 }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/time.h"
@@ -39,6 +40,8 @@ class TcpBootstrap final : public Bootstrap {
     Duration timeout = std::chrono::seconds(30);
     /// This worker, which must be rank 0, also runs the server.
     bool serve = false;
+    /// What all workers must know; see RendezvousServer.
+    std::string secret{};
   };
 
   /// Joins; keeps trying until the time-out, as rank 0 or its host may come up later. Returns when
@@ -49,6 +52,9 @@ class TcpBootstrap final : public Bootstrap {
   /// worker is lost. The worker that serves stays until the others have left, at most the time-out.
   ~TcpBootstrap() override;
 
+  /// As they came to be: `port` is that of the server.
+  const Options& options() const { return options_; }
+
   int rank() const override { return options_.rank; }
   int size() const override { return options_.size; }
   std::uint16_t incarnation() const override { return options_.incarnation; }
@@ -57,12 +63,16 @@ class TcpBootstrap final : public Bootstrap {
   /// At most 16 MiB under a name of 1 to 256 bytes.
   void put(std::string_view name, std::string_view value) override;
   std::string get(std::string_view name, Duration timeout) override;
+  std::vector<std::string> all_gather(std::string_view name, std::string_view value,
+                                      Duration timeout) override;
   void fence(Duration timeout) override;
   /// Returns when the server knows; the first reason is what it tells everybody.
   void fail(std::string_view reason) override;
 
  private:
   class Wire;
+
+  void check_value(std::string_view name, std::string_view value) const;
 
   Options options_;
   std::unique_ptr<RendezvousServer> server_;
@@ -74,8 +84,9 @@ class TcpBootstrap final : public Bootstrap {
 /// Error(invalid_argument) names the variable that is missing or wrong.
 ///
 ///   SLIP_RENDEZVOUS         HOST:PORT of the server
-///   SLIP_RANK, SLIP_SIZE    this worker and the number of workers
+///   SLIP_RANK, SLIP_SIZE    this worker and the number of workers; srun's tasks need not say it
 ///   SLIP_RENDEZVOUS_SERVER  who runs it: `rank0` (default) or `launcher`
+///   SLIP_SECRET             what all workers must know, by default nothing
 std::optional<TcpBootstrap::Options> tcp_options_from_environment();
 
 }  // namespace slip

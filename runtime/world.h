@@ -47,9 +47,15 @@ struct WorldOptions {
 /// transport and on both clocks. Belongs to the thread that made it, but for `abort`.
 class World {
  public:
-  /// Finds its launcher: SLIP_RENDEZVOUS with SLIP_RANK and SLIP_SIZE (`slip run`, or a rendezvous
-  /// of one's own), else it is a world of one. Throws Error.
+  /// Finds its launcher (`slip run`, srun, mpirun, a rendezvous by hand; see launcher.h), else it
+  /// is a world of one. Throws Error.
   static World connect(const WorldOptions& options = {});
+  /// The workers that meet by a bootstrap of their own. Throws Error.
+  static World connect(std::unique_ptr<Bootstrap> bootstrap, const WorldOptions& options = {});
+  /// The workers of an MPI communicator, which all call it and which need not live on afterwards.
+  /// Declared for MPI_Comm, and defined in a library of its own, Slipstream::mpi. Throws Error.
+  template <class Communicator>
+  static World from_mpi(Communicator communicator, const WorldOptions& options = {});
 
   World(World&&) noexcept;
   World& operator=(World&&) noexcept;

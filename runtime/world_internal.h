@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/topology.h"
 #include "slipstream/runtime/world.h"
 
@@ -56,6 +57,7 @@ struct World::Parts {
   Transport* observer = nullptr;  // within `transport`, or own_observer
   std::unique_ptr<Transport> own_observer;
   std::shared_ptr<Waiter> waiter;
+  std::shared_ptr<Launcher> launcher;  // of `bootstrap`, if it has one
   std::unique_ptr<Bootstrap> bootstrap;
   /// Null until somebody needs it, but in the simulator.
   std::shared_ptr<Progress> progress;

@@ -1,5 +1,6 @@
 #include "slipstream/runtime/tcp_bootstrap.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <spdlog/sinks/ostream_sink.h>
@@ -10,6 +11,8 @@
 #include <chrono>
 #include <cstdlib>
 #include <functional>
+#include <future>
+#include <memory>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -17,8 +20,10 @@
 #include <vector>
 
 #include "slipstream/base/random.h"
+#include "slipstream/runtime/invitation.h"
 #include "slipstream/runtime/rendezvous_server.h"
 #include "slipstream/runtime/rendezvous_wire_internal.h"
+#include "slipstream/runtime/secret_internal.h"
 #include "slipstream/runtime/socket_internal.h"
 
 namespace slip {
@@ -26,6 +31,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 namespace wire = rendezvous_wire;
@@ -78,6 +84,27 @@ class RawClient {
   }
 
   std::string hear_all() { return hear(std::string::npos); }
+
+  /// Says who it is, and that it knows the secret; then `more`. Returns the answer to the proof, or
+  /// all that it heard in place of a challenge.
+  std::string join(const wire::Hello& hello, const std::string& secret = "",
+                   const std::string& more = "") {
+    const std::string said = wire::encode(hello);
+    say(said);
+    const std::string greeting =
+        hear(wire::preamble_bytes + wire::encode_challenge(new_nonce()).size());
+    const auto frame = wire::first_frame(std::string_view(greeting).substr(wire::preamble_bytes));
+    if (!frame || frame->kind != wire::Kind::challenge) return greeting + hear_all();
+    const std::string nonce = new_nonce();
+    const std::string challenge = wire::decode_challenge(*frame);
+    say(wire::encode(wire::Proof{nonce, wire::worker_proof(secret, challenge, nonce, said)}) +
+        more);
+    const std::string answer =
+        hear(wire::encode(wire::Welcome{0, std::string(proof_bytes, 0)}).size());
+    const bool is_welcome =
+        !answer.empty() && static_cast<wire::Kind>(answer[0]) == wire::Kind::done;
+    return is_welcome ? answer : answer + hear_all();
+  }
 
  private:
   FileDescriptor socket_;
@@ -223,8 +250,7 @@ TEST_F(TcpBootstrapTest, AFenceThatTimesOutNamesTheMissingToAllThatWaitAndCanBeT
 TEST_F(TcpBootstrapTest, ALostWorkerFailsWhatOthersWaitForAndAllTheyAskLater) {
   RendezvousServer server("127.0.0.1", 0, 4);
   std::optional<RawClient> three(std::in_place, server.port());
-  three->say(wire::encode(wire::Hello{3, 4, 1}));
-  three->hear(wire::preamble_bytes + 9);
+  three->join(wire::Hello{3, 4, 1});
   std::atomic<int> waiting = 0;
   std::jthread killer([&] {
     while (waiting < 3) std::this_thread::sleep_for(1ms);
@@ -308,9 +334,8 @@ TEST_F(TcpBootstrapTest, RanksOutsideTheWorldAreRefused) {
   RendezvousServer server("127.0.0.1", 0, 2);
   for (const int rank : {-1, 2, 1 << 30}) {
     RawClient client(server.port());
-    client.say(wire::encode(wire::Hello{rank, 2, 1}));
     const std::string expected = "there is no rank " + std::to_string(rank);
-    EXPECT_THAT(client.hear_all(), HasSubstr(expected));
+    EXPECT_THAT(client.join(wire::Hello{rank, 2, 1}), HasSubstr(expected));
     EXPECT_THAT(log(), HasSubstr(expected));
     EXPECT_EQ(failure_of([&] { TcpBootstrap(options_for(server.port(), rank, 2)); }).code(),
               Code::invalid_argument);
@@ -325,15 +350,163 @@ TEST_F(TcpBootstrapTest, AnotherWireVersionIsNamedOnBothSides) {
   client.say(hello);
   const std::string answer = client.hear_all();
   EXPECT_EQ(wire::decode_preamble(answer), wire::version);
-  EXPECT_THAT(answer, HasSubstr("it speaks wire version 9, this rendezvous 1"));
-  EXPECT_THAT(log(), HasSubstr("it speaks wire version 9, this rendezvous 1"));
+  EXPECT_THAT(answer, HasSubstr("it speaks wire version 9, this rendezvous 2"));
+  EXPECT_THAT(log(), HasSubstr("it speaks wire version 9, this rendezvous 2"));
 
   std::string preamble = wire::encode_preamble();
   preamble[4] = 9;
   FakeServer newer(preamble);
   const Status status = failure_of([&] { TcpBootstrap(options_for(newer.port(), 1, 2)); });
   EXPECT_EQ(status.code(), Code::bootstrap_failed);
-  EXPECT_THAT(status.message(), HasSubstr("it speaks wire version 9 and rank 1 version 1"));
+  EXPECT_THAT(status.message(), HasSubstr("it speaks wire version 9 and rank 1 version 2"));
+}
+
+TEST_F(TcpBootstrapTest, WhoDoesNotKnowTheSecretDoesNotJoin) {
+  RendezvousServer server("127.0.0.1", 0, 2, -1, "right");
+  TcpBootstrap::Options zero = options_for(server.port(), 0, 2);
+  zero.secret = "right";
+  TcpBootstrap member(zero);
+  for (const std::string secret : {"wrong", ""}) {
+    TcpBootstrap::Options one = options_for(server.port(), 1, 2);
+    one.secret = secret;
+    const Status status = failure_of([&] { TcpBootstrap{one}; });
+    EXPECT_EQ(status.code(), Code::bootstrap_failed);
+    EXPECT_THAT(status.message(), HasSubstr("rank 1 has another secret"));
+    EXPECT_THAT(status.message(), HasSubstr("SLIP_SECRET"));
+  }
+  EXPECT_TRUE(server.failure().ok());
+  TcpBootstrap::Options one = options_for(server.port(), 1, 2);
+  one.secret = "right";
+  TcpBootstrap late(one);
+  late.put("name", "value");
+  EXPECT_EQ(member.get("name", patience), "value");
+}
+
+TEST_F(TcpBootstrapTest, AProofIsWorthlessInAnotherConversation) {
+  RendezvousServer server("127.0.0.1", 0, 2, -1, "right");
+  const std::string hello = wire::encode(wire::Hello{1, 2, 1});
+  const std::string nonce = new_nonce();
+  // Of a challenge that was given to somebody else.
+  const auto heard = wire::Proof{nonce, wire::worker_proof("right", new_nonce(), nonce, hello)};
+  RawClient thief(server.port());
+  thief.say(hello + wire::encode(heard));
+  EXPECT_THAT(thief.hear_all(), HasSubstr("another secret"));
+}
+
+TEST_F(TcpBootstrapTest, ARendezvousThatDoesNotKnowTheSecretIsNotTrusted) {
+  FakeServer impostor(wire::encode_preamble() + wire::encode_challenge(new_nonce()) +
+                      wire::encode(wire::Welcome{0, std::string(proof_bytes, 'x')}));
+  TcpBootstrap::Options one = options_for(impostor.port(), 1, 2);
+  one.secret = "right";
+  const Status status = failure_of([&] { TcpBootstrap{one}; });
+  EXPECT_EQ(status.code(), Code::bootstrap_failed);
+  EXPECT_THAT(status.message(), HasSubstr("without knowing its secret"));
+}
+
+TEST_F(TcpBootstrapTest, AGatherGivesEveryValueToEveryWorkerByRank) {
+  RendezvousServer server("127.0.0.1", 0, 3);
+  in_threads(3, [&](int rank) {
+    TcpBootstrap bootstrap(options_for(server.port(), rank, 3));
+    for (int round = 0; round < 3; ++round) {
+      // An empty value, too, and the same name again.
+      const auto value = [&](int of) {
+        return std::string(static_cast<std::size_t>(of), 'a' + round);
+      };
+      EXPECT_THAT(bootstrap.all_gather("name", value(rank), patience),
+                  ElementsAre(value(0), value(1), value(2)));
+    }
+    bootstrap.fence(patience);
+  });
+  EXPECT_TRUE(server.failure().ok());
+}
+
+TEST_F(TcpBootstrapTest, AGatherThatMissesAWorkerNamesIt) {
+  RendezvousServer server("127.0.0.1", 0, 3);
+  in_threads(2, [&](int rank) {
+    TcpBootstrap bootstrap(options_for(server.port(), rank, 3));
+    const Status status = failure_of([&] { bootstrap.all_gather("name", "", 100ms); });
+    EXPECT_EQ(status.code(), Code::timeout);
+    EXPECT_THAT(status.message(), HasSubstr("rank 2 never joined"));
+  });
+}
+
+TEST_F(TcpBootstrapTest, WorkersThatMeetInDifferentPlacesAreTold) {
+  RendezvousServer server("127.0.0.1", 0, 2);
+  in_threads(2, [&](int rank) {
+    TcpBootstrap bootstrap(options_for(server.port(), rank, 2));
+    if (rank == 0) {
+      EXPECT_EQ(failure_of([&] { bootstrap.fence(1s); }).code(), Code::timeout);
+    } else {
+      std::this_thread::sleep_for(100ms);
+      EXPECT_THAT(failure_of([&] { bootstrap.all_gather("name", "", patience); }).message(),
+                  HasSubstr("rank 1 came to the gather 'name' while rank 0 waited in another"));
+    }
+    bootstrap.put(std::to_string(rank), "");
+    bootstrap.get(std::to_string(1 - rank), patience);
+  });
+}
+
+TEST_F(TcpBootstrapTest, AnInvitationLeadsToRankZero) {
+  std::promise<std::string> carried;
+  std::shared_future<std::string> text = carried.get_future().share();
+  in_threads(3, [&](int rank) {
+    std::unique_ptr<TcpBootstrap> bootstrap;
+    if (rank == 0) {
+      bootstrap = open_rendezvous(3, true, patience);
+      carried.set_value(to_text(invitation_to(*bootstrap)));
+    } else {
+      bootstrap = accept_invitation(parse_invitation(text.get()), rank, 3, patience);
+    }
+    EXPECT_THAT(bootstrap->all_gather("name", std::to_string(rank), patience),
+                ElementsAre("0", "1", "2"));
+    bootstrap->fence(patience);
+  });
+}
+
+TEST_F(TcpBootstrapTest, AnInvitationOfRubbishIsRefused) {
+  for (const char* text : {"", "host:1", "host secret", "host:0 secret"}) {
+    EXPECT_EQ(failure_of([&] { (void)parse_invitation(text); }).code(), Code::bad_data) << text;
+  }
+}
+
+TEST_F(TcpBootstrapTest, PortsAreTakenFromTheRangeThatIsGiven) {
+  const int taken = RendezvousServer("127.0.0.1", 0, 1).port();
+  RendezvousServer holder("127.0.0.1", taken, 1);
+  const std::string only = fmt::format("{}-{}", taken, taken);
+  setenv("SLIP_PORTS", only.c_str(), 1);
+  EXPECT_THAT(failure_of([] { open_rendezvous(1, true, 1s); }).message(),
+              HasSubstr("choose another port"));
+  setenv("SLIP_PORTS", "20-10", 1);
+  EXPECT_THAT(failure_of([] { open_rendezvous(1, true, 1s); }).message(),
+              HasSubstr("SLIP_PORTS is '20-10'"));
+  unsetenv("SLIP_PORTS");
+}
+
+TEST_F(TcpBootstrapTest, AnInterfaceThatIsNotThereIsNamedWithThoseThatAre) {
+  setenv("SLIP_INTERFACE", "nosuch0", 1);
+  const std::string message = failure_of([] { open_rendezvous(2, false, 1s); }).message();
+  EXPECT_THAT(message, HasSubstr("SLIP_INTERFACE is 'nosuch0'"));
+  EXPECT_THAT(message, HasSubstr("lo"));
+  setenv("SLIP_INTERFACE", "lo", 1);
+  EXPECT_EQ(open_rendezvous(1, false, 1s)->options().host, "127.0.0.1");
+  unsetenv("SLIP_INTERFACE");
+}
+
+TEST_F(TcpBootstrapTest, AThousandWorkersJoin) {
+  constexpr int size = 1000;
+  RendezvousServer server("127.0.0.1", 0, size, -1, "secret");
+  std::atomic<int> right = 0;
+  in_threads(size, [&](int rank) {
+    TcpBootstrap::Options options = options_for(server.port(), rank, size);
+    options.secret = "secret";
+    TcpBootstrap bootstrap(options);
+    const auto all =
+        bootstrap.all_gather("hello", std::string(60, 'x') + std::to_string(rank), patience);
+    right += all.size() == size &&
+             all[static_cast<std::size_t>(rank)].substr(60) == std::to_string(rank);
+    bootstrap.fence(patience);
+  });
+  EXPECT_EQ(right, size);
 }
 
 TEST_F(TcpBootstrapTest, StrangersThatSendRubbishAreDroppedWithoutHarmToOthers) {
@@ -380,7 +553,7 @@ TEST_F(TcpBootstrapTest, AMemberThatSendsRubbishIsLostByItsRank) {
     RendezvousServer server("127.0.0.1", 0, 2);
     TcpBootstrap zero(options_for(server.port(), 0, 2));
     RawClient one(server.port());
-    one.say(wire::encode(wire::Hello{1, 2, 1}) + bytes);
+    one.join(wire::Hello{1, 2, 1}, "", bytes);
     EXPECT_EQ(failure_of([&] { zero.get("never", patience); }).peer(), 1);
     EXPECT_EQ(server.failure().peer(), 1);
     one.hear_all();
@@ -395,7 +568,7 @@ TEST_F(TcpBootstrapTest, RandomAnswersAreAnErrorAndNeverMore) {
   for (int i = 0; i < 20000; ++i) {
     std::string bytes(random.below(40), '\0');
     for (char& c : bytes) c = static_cast<char>(random());
-    if (!bytes.empty()) bytes[0] = static_cast<char>(random.below(20));
+    if (!bytes.empty()) bytes[0] = static_cast<char>(random.below(21));
     for (std::size_t b = 3; b < 5 && b < bytes.size(); ++b) bytes[b] = 0;
     if (bytes.size() > 2) bytes[2] = 0;
     const Status status = failure_of([&] {
@@ -403,6 +576,7 @@ TEST_F(TcpBootstrapTest, RandomAnswersAreAnErrorAndNeverMore) {
         EXPECT_LE(frame->bytes, bytes.size());
         if (frame->kind < wire::Kind::done) wire::decode_request(*frame);
         if (frame->kind >= wire::Kind::done) wire::decode_answer(*frame);
+        wire::decode_values(frame->payload);
       }
     });
     EXPECT_TRUE(status.ok() || status.code() == Code::bad_data) << status.message();

@@ -239,7 +239,6 @@ TEST(TrainOptions, ValidateRefusesCombinationsAndFormsWithTheOptionsName) {
   EXPECT_THAT(refusal([](TrainConfig& c) { c.transport = "sim", c.seconds = 1; }),
               HasSubstr("--compute"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.drop = "p=2"; }), HasSubstr("--drop"));
-  EXPECT_THAT(refusal([](TrainConfig& c) { c.rank = 1; }), HasSubstr("--rendezvous"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.slow_link = {"rank=99,x=2"}; }),
               HasSubstr("--slow-link"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.workers = 2, c.hosts = 3; }),

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "slipstream/perf/workers.h"
 #include "slipstream/tools/slip/perf.h"
 
 namespace slip::cli {
@@ -23,6 +24,7 @@ class Perf final : public Command {
       throw Error(Code::invalid_argument,
                   fmt::format("{} tests named; allowed is one", arguments_.size()));
     }
+    config_.workers = slip::perf::resolve_workers(config_);
     slip::perf::run(arguments_.front(), config_);
     return done;
   }

@@ -185,7 +185,7 @@ Plan make_plan(TrainConfig config) {
   const int workers = config.workers.value_or(default_workers);
   config.workers = workers;
   // Whom this worker meets elsewhere may be on other hosts.
-  if (config.transport == "auto" && config.rendezvous.empty()) config.transport = "shm";
+  if (config.transport == "auto" && !config.rank) config.transport = "shm";
   validate(config);
   for (const auto& [path, option] : {std::pair{&config.report, "--report"},
                                      {&config.trace, "--trace"},

@@ -215,9 +215,6 @@ void validate(const TrainConfig& config) {
   if (parse_target(config.target) && config.evaluate_every == 0) {
     fail("--target is judged from evaluations, so --evaluate-every is at least 1");
   }
-  if (config.rank && config.rendezvous.empty()) {
-    fail("--rank needs --rendezvous HOST:PORT, where the workers meet");
-  }
 }
 
 std::vector<std::pair<std::string, std::string>> options_for_report(const Options& options) {

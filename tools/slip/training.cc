@@ -6,10 +6,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <string_view>
+#include <memory>
 #include <utility>
 
 #include "slipstream/runtime/launch.h"
+#include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/process_launcher.h"
 #include "slipstream/runtime/tcp_bootstrap.h"
 #include "slipstream/tools/slip/machine.h"
@@ -78,9 +79,7 @@ bool tell(const std::optional<World>& world, const Status& reason) {
   return world || reason.code() == Code::peer_lost;
 }
 
-ExitCode run_as_worker(const Plan& plan, bool quiet) {
-  const char* server = std::getenv("SLIP_RENDEZVOUS_SERVER");
-  const bool launched = server && std::string_view(server) == "launcher";
+ExitCode run_as_worker(const Plan& plan, const Launcher& launcher, bool quiet) {
   std::optional<World> world;
   Status reason;
   try {
@@ -91,7 +90,7 @@ ExitCode run_as_worker(const Plan& plan, bool quiet) {
     reason = status_of(error);
   }
   // A launcher says once, for all workers, what the first failure was.
-  if (!tell(world, reason) || !launched) reason.throw_if_failed();
+  if (!tell(world, reason) || !launcher.reports_failures()) reason.throw_if_failed();
   return failed;
 }
 
@@ -116,38 +115,55 @@ ExitCode run_as_processes(Plan plan, bool quiet, const std::string& log_level) {
   return result.exit_code == 0 ? done : failed;
 }
 
-// True if this process is one worker of a world that others make; the world's size becomes
-// `workers`, and World::connect will find what it needs in the environment.
-bool joins_a_world(TrainConfig& config) {
-  if (config.rendezvous.empty()) return false;
-  const char* launched = std::getenv("SLIP_SIZE");
-  if (!launched && !config.workers) fail("--rendezvous needs --workers, how many will meet there");
-  if (!config.rank) fail("--rendezvous needs --rank, this worker's number");
+// What --rendezvous says becomes what a launcher would have set.
+void meet_by_hand(const TrainConfig& config) {
   try {
     parse_endpoint(config.rendezvous);
   } catch (const Error& error) {
     fail(fmt::format("--rendezvous: {}", error.what()));
   }
-  const std::string asked = config.workers ? fmt::format("{}", *config.workers) : launched;
-  if (launched && asked != launched) {
-    fail(fmt::format("--workers is {}, but the launcher has started {}; leave it out", asked,
-                     launched));
+  const auto is_known = [](const char* ours, const char* of_srun) {
+    return std::getenv(ours) != nullptr || std::getenv(of_srun) != nullptr;
+  };
+  if (!config.workers && !is_known("SLIP_SIZE", "SLURM_STEP_NUM_TASKS")) {
+    fail("--rendezvous needs --workers, how many will meet there");
   }
-  setenv("SLIP_RENDEZVOUS", config.rendezvous.c_str(), 1);
-  setenv("SLIP_RANK", fmt::format("{}", *config.rank).c_str(), 1);
-  setenv("SLIP_SIZE", asked.c_str(), 1);
-  if (config.workers && *config.rank >= *config.workers) {
+  if (!config.rank && !is_known("SLIP_RANK", "SLURM_PROCID")) {
+    fail("--rendezvous needs --rank, this worker's number");
+  }
+  if (config.rank && config.workers && *config.rank >= *config.workers) {
     fail(fmt::format("--rank is {}; allowed are 0 to {}, as --workers is {}", *config.rank,
                      *config.workers - 1, *config.workers));
   }
-  config.workers = tcp_options_from_environment()->size;
+  constexpr int keep = 0;  // a launcher knows better
+  setenv("SLIP_RENDEZVOUS", config.rendezvous.c_str(), 1);
+  if (config.rank) setenv("SLIP_RANK", fmt::format("{}", *config.rank).c_str(), 1);
+  if (config.workers) setenv("SLIP_SIZE", fmt::format("{}", *config.workers).c_str(), keep);
+}
+
+// Who started this process as one worker of several; null: nobody did. `workers` and `rank` become
+// what it says.
+std::shared_ptr<Launcher> launcher_of(TrainConfig& config) {
+  if (!config.rendezvous.empty()) {
+    meet_by_hand(config);
+  } else if (config.rank) {
+    fail("--rank needs --rendezvous HOST:PORT, where the workers meet");
+  }
+  auto launcher = find_launcher();
+  if (!launcher) return nullptr;
+  if (config.workers && *config.workers != launcher->size()) {
+    fail(fmt::format("--workers is {}, but the launcher has started {}; leave it out",
+                     *config.workers, launcher->size()));
+  }
+  config.workers = launcher->size();
+  config.rank = launcher->rank();
   if (!is_of_processes(config)) {
     fail(
         fmt::format("--transport is '{}', which is one process; allowed with a launcher or "
                     "--rendezvous are auto, shm, ucx",
                     config.transport));
   }
-  return true;
+  return launcher;
 }
 
 }  // namespace
@@ -165,14 +181,14 @@ std::vector<std::string> arguments_of(const Options& options) {
 }
 
 ExitCode run_training(TrainConfig config, bool quiet, const std::string& log_level) {
-  const bool joins = joins_a_world(config);
+  const std::shared_ptr<Launcher> launcher = launcher_of(config);
   const Plan plan = make_plan(std::move(config));
   if (plan.config.dry_run) {
     if (plan.config.rank.value_or(0) == 0) fmt::print("{}", describe(plan));
     return done;
   }
-  if (joins) {
-    return run_as_worker(plan, quiet);
+  if (launcher) {
+    return run_as_worker(plan, *launcher, quiet);
   } else if (is_of_processes(plan.config)) {
     return run_as_processes(plan, quiet, log_level);
   } else {

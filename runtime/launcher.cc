@@ -1,0 +1,60 @@
+#include "slipstream/runtime/launcher.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <string_view>
+#include <utility>
+
+#include "slipstream/base/error.h"
+#include "slipstream/runtime/pmix_launcher_internal.h"
+#include "slipstream/runtime/tcp_bootstrap.h"
+
+namespace slip {
+namespace {
+
+class RendezvousLauncher final : public Launcher {
+ public:
+  explicit RendezvousLauncher(TcpBootstrap::Options options) : options_(std::move(options)) {}
+
+  int rank() const override { return options_.rank; }
+  int size() const override { return options_.size; }
+  std::string describe() const override {
+    return fmt::format("SLIP_RENDEZVOUS={}:{}", options_.host, options_.port);
+  }
+  bool reports_failures() const override {
+    const char* server = std::getenv("SLIP_RENDEZVOUS_SERVER");
+    return server != nullptr && std::string_view(server) == "launcher";
+  }
+  std::unique_ptr<Bootstrap> join(Duration timeout) override {
+    TcpBootstrap::Options options = options_;
+    options.timeout = timeout;
+    return std::make_unique<TcpBootstrap>(options);
+  }
+
+ private:
+  TcpBootstrap::Options options_;
+};
+
+/// `srun` tells its tasks apart, but only PMIx carries words between them.
+void refuse_tasks_that_cannot_meet() {
+  const char* tasks = std::getenv("SLURM_STEP_NUM_TASKS");
+  if (tasks == nullptr || std::string_view(tasks) == "1") return;
+  throw Error(Code::bootstrap_failed,
+              fmt::format("srun has started {} tasks that do not know how to meet; give it "
+                          "--mpi=pmix, or set SLIP_RENDEZVOUS=HOST:PORT with the host of task 0",
+                          tasks));
+}
+
+}  // namespace
+
+std::shared_ptr<Launcher> find_launcher() {
+  if (auto options = tcp_options_from_environment()) {
+    return std::make_shared<RendezvousLauncher>(std::move(*options));
+  }
+  if (std::getenv("PMIX_NAMESPACE") != nullptr) return pmix_launcher();
+  refuse_tasks_that_cannot_meet();
+  return nullptr;
+}
+
+}  // namespace slip
