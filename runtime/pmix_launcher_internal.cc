@@ -7,7 +7,6 @@
 #include <chrono>
 #include <future>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -173,11 +172,8 @@ std::shared_ptr<Launcher> pmix_launcher() {
     throw Error(Code::not_supported,
                 fmt::format("PMIx has started this worker (PMIX_NAMESPACE is set), but {}", why));
   }
-  static std::mutex mutex;
-  static std::weak_ptr<PmixLauncher> of_process;
-  const std::lock_guard lock(mutex);
-  auto launcher = of_process.lock();
-  if (!launcher) of_process = launcher = std::make_shared<PmixLauncher>();
+  // Until the process ends: PMIx takes leave once.
+  static const auto launcher = std::make_shared<PmixLauncher>();
   if (launcher->size() == 1) return nullptr;
   return launcher;
 }
