@@ -15,6 +15,8 @@
 #include "slipstream/runtime/world.h"
 #include "slipstream/trainer/graph.h"
 
+#pragma GCC visibility push(hidden)
+
 // What stands behind the handles that several sources of the C API share, and how they read their
 // arguments. Throws Error(invalid_argument), which `guarded` turns into a status.
 
@@ -84,3 +86,5 @@ inline Dtype dtype_of(slip_dtype dtype) {
 }
 
 }  // namespace slip::c_api
+
+#pragma GCC visibility pop

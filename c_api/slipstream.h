@@ -12,8 +12,9 @@
  *
  * Ownership. What a `_create`, `_connect` or `_launch` made is freed by its `_free`, which takes
  * NULL, too. A world outlives all that was made in it. What neighbours write to (tokens, queues) is
- * freed when they are done with it: after slip_world_fence, or at the very end. Strings and arrays that are passed in are
- * copied, unless it says "kept"; strings that are returned belong to the library.
+ * freed when they are done with it: after slip_world_fence, or at the very end. Strings and arrays
+ * that are passed in are copied, unless it says "kept"; strings that are returned belong to the
+ * library.
  *
  * Threads. A handle belongs to one thread at a time; what any thread may call says so. Different
  * handles do not disturb each other, but those of one world belong to that world's thread.

@@ -9,6 +9,8 @@
 #include "slipstream/base/error.h"
 #include "slipstream/base/time.h"
 
+#pragma GCC visibility push(hidden)
+
 // What workers and the rendezvous say to each other. All numbers are little-endian.
 //
 //   worker:     preamble, i32 rank, i32 size, u32 incarnation       (the hello, 20 bytes)
@@ -90,3 +92,5 @@ Answer decode_answer(const Frame& frame);
 int decode_served_by(std::string_view value);
 
 }  // namespace slip::rendezvous_wire
+
+#pragma GCC visibility pop

@@ -79,6 +79,16 @@ class Layers(unittest.TestCase):
         ]
         self.assertEqual(found, [], "\n" + "\n".join(found))
 
+    def test_internal_headers_of_the_library_hide_what_they_declare(self):
+        for path in sorted(ROOT.glob("*/**/*_internal.h")):
+            name = path.relative_to(ROOT).as_posix()
+            if name.split("/")[0] in LAYERS[:-2] and not name.startswith("trainer/tasks/"):
+                text = path.read_text()
+                hidden = "#pragma GCC visibility push(hidden)\n\n"
+                self.assertIn(hidden, text, name)
+                self.assertTrue(text.endswith("\n\n#pragma GCC visibility pop\n"), name)
+                self.assertNotIn("#include", text[text.index(hidden):], name)
+
     def check(self, path, include, problem):
         found = list(violations(path, f"#pragma once\n\n#include {include}\n"))
         if problem is None:
