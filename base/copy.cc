@@ -11,6 +11,7 @@
 #include <cstring>
 
 HWY_BEFORE_NAMESPACE();
+#pragma GCC visibility push(hidden)
 namespace slip::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -37,6 +38,7 @@ void copy_vectors(std::uint8_t* to, const std::uint8_t* from, std::size_t bytes)
 }
 
 }  // namespace slip::HWY_NAMESPACE
+#pragma GCC visibility pop
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE

@@ -11,10 +11,11 @@ get_property(layers GLOBAL PROPERTY SLIP_LAYERS)
 foreach(layer IN LISTS layers)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
        ${PROJECT_SOURCE_DIR}/${layer}/*.h)
-  list(FILTER headers EXCLUDE REGEX "_internal\\.h$|^trainer/tasks/")
+  list(FILTER headers EXCLUDE REGEX "_internal\\.h$|^trainer/tasks/|^c_api/slipstream\\.h$")
   foreach(header IN LISTS headers)
     list(APPEND public_headers ${PROJECT_BINARY_DIR}/include/slipstream/${header})
-    if(NOT header MATCHES "/.*/")  # backends in folders of their own are for those who name them
+    # Backends in folders of their own, and what is beside C++, are for those who name them.
+    if(NOT header MATCHES "/.*/|^c_api/")
       string(APPEND umbrella "#include \"slipstream/${header}\"\n")
     endif()
   endforeach()
@@ -25,6 +26,7 @@ file(CONFIGURE OUTPUT include/slipstream/slipstream.hpp @ONLY CONTENT
 // All of Slipstream for C++.
 @umbrella@")
 list(APPEND public_headers
+  ${PROJECT_BINARY_DIR}/include/slipstream.h
   ${PROJECT_BINARY_DIR}/include/slipstream/slipstream.hpp
   ${PROJECT_BINARY_DIR}/include/slipstream/version.h)
 

@@ -6,28 +6,39 @@ function(slip_layer)
   cmake_path(GET CMAKE_CURRENT_SOURCE_DIR FILENAME layer)
   add_library(slip_${layer} OBJECT ${ARG_SOURCES})
   target_include_directories(slip_${layer} PUBLIC ${PROJECT_BINARY_DIR}/include)
-  target_compile_options(slip_${layer} PRIVATE ${SLIP_COMPILE_OPTIONS})
+  target_compile_options(slip_${layer} PRIVATE ${SLIP_COMPILE_OPTIONS}
+    -fvisibility-inlines-hidden)
   target_link_libraries(slip_${layer} PUBLIC Threads::Threads ${ARG_LINK})
   set_property(GLOBAL APPEND PROPERTY SLIP_LAYERS ${layer})
 endfunction()
 
+# slip_use_layers(TARGET): its objects are those of all layers.
+function(slip_use_layers target)
+  get_property(layers GLOBAL PROPERTY SLIP_LAYERS)
+  foreach(layer IN LISTS layers)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:slip_${layer}>)
+    get_target_property(links slip_${layer} LINK_LIBRARIES)
+    target_link_libraries(${target} PRIVATE ${links})
+  endforeach()
+endfunction()
+
 # libslipstream out of all layers.
 function(slip_add_library)
-  get_property(layers GLOBAL PROPERTY SLIP_LAYERS)
   add_library(slipstream)
   add_library(Slipstream::slipstream ALIAS slipstream)
   target_include_directories(slipstream PUBLIC
     $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  foreach(layer IN LISTS layers)
-    target_sources(slipstream PRIVATE $<TARGET_OBJECTS:slip_${layer}>)
-    get_target_property(links slip_${layer} LINK_LIBRARIES)
-    target_link_libraries(slipstream PRIVATE ${links})
-  endforeach()
+  slip_use_layers(slipstream)
   target_link_libraries(slipstream PUBLIC Threads::Threads)
   target_compile_features(slipstream PUBLIC cxx_std_20)
   if(NOT SLIP_SANITIZE)  # whose run-time libraries the program brings
     target_link_options(slipstream PRIVATE LINKER:--no-undefined)
+  endif()
+  if(BUILD_SHARED_LIBS)
+    configure_file(cmake/slipstream.map.in slipstream.map @ONLY)
+    target_link_options(slipstream PRIVATE LINKER:--version-script=${PROJECT_BINARY_DIR}/slipstream.map)
+    set_property(TARGET slipstream PROPERTY LINK_DEPENDS ${PROJECT_BINARY_DIR}/slipstream.map)
   endif()
   set_target_properties(slipstream PROPERTIES
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}

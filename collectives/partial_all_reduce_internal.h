@@ -8,6 +8,8 @@
 #include "slipstream/collectives/windows_internal.h"
 #include "slipstream/kernels/vector.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip::partial_all_reduce {
 
 /// Everybody sends everything to everybody.
@@ -177,3 +179,5 @@ class Hierarchical {
 };
 
 }  // namespace slip::partial_all_reduce
+
+#pragma GCC visibility pop

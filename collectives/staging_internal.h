@@ -9,6 +9,8 @@
 #include "slipstream/collectives/windows_internal.h"
 #include "slipstream/kernels/vector.h"
 
+#pragma GCC visibility push(hidden)
+
 /// Where an operation's vector and its mean lie, chunk by chunk, here and at peers.
 namespace slip::partial_all_reduce {
 
@@ -164,3 +166,5 @@ class Staging {
 };
 
 }  // namespace slip::partial_all_reduce
+
+#pragma GCC visibility pop

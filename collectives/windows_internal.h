@@ -15,6 +15,8 @@
 #include "slipstream/runtime/world.h"
 #include "slipstream/transport/region.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip::partial_all_reduce {
 
 constexpr std::size_t line = 64;
@@ -208,3 +210,5 @@ class Windows {
 };
 
 }  // namespace slip::partial_all_reduce
+
+#pragma GCC visibility pop

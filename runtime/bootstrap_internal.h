@@ -7,6 +7,8 @@
 
 #include "slipstream/runtime/posix_internal.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// Why a bootstrap refuses a name that is there already.
@@ -16,3 +18,5 @@ inline std::string published_twice(int rank, std::string_view name, int publishe
 }
 
 }  // namespace slip
+
+#pragma GCC visibility pop

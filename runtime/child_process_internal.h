@@ -8,6 +8,8 @@
 
 #include "slipstream/runtime/posix_internal.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// How a process ended: its exit status, or the signal that killed it.
@@ -54,3 +56,5 @@ class ChildProcess {
 };
 
 }  // namespace slip
+
+#pragma GCC visibility pop

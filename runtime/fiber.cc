@@ -71,7 +71,7 @@ class CallStack {
 
 }  // namespace
 
-struct Fiber::Impl {
+struct [[gnu::visibility("hidden")]] Fiber::Impl {
   std::function<void()> body;
   Stacks allocator;
   context::stack_context stack;

@@ -4,6 +4,8 @@
 #include <functional>
 #include <memory>
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// A stack of its own that gives way only where it says so. Each switch saves the C++ exception
@@ -29,3 +31,5 @@ class Fiber {
 };
 
 }  // namespace slip
+
+#pragma GCC visibility pop

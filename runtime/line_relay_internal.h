@@ -11,6 +11,8 @@
 #include "slipstream/base/time.h"
 #include "slipstream/runtime/posix_internal.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// Copies what workers write to our own standard output and error, line by line, each with its
@@ -60,3 +62,5 @@ class LineRelay {
 };
 
 }  // namespace slip
+
+#pragma GCC visibility pop

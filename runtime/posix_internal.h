@@ -14,6 +14,8 @@
 #include "slipstream/base/error.h"
 #include "slipstream/base/time.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// Owns a file descriptor; -1 is none.
@@ -89,3 +91,5 @@ inline std::string printable(std::string_view text) {
 }
 
 }  // namespace slip
+
+#pragma GCC visibility pop

@@ -12,6 +12,8 @@
 #include "slipstream/base/time.h"
 #include "slipstream/runtime/rendezvous_wire_internal.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// What a rendezvous knows: who has joined, which names are published, and who waits for what. It
@@ -89,3 +91,5 @@ class RendezvousBook {
 };
 
 }  // namespace slip
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include "slipstream/base/error.h"
 #include "slipstream/base/time.h"
 
+#pragma GCC visibility push(hidden)
+
 // What workers and the rendezvous say to each other. All numbers are little-endian.
 //
 //   worker:     preamble, i32 rank, i32 size, u32 incarnation       (the hello, 20 bytes)
@@ -120,3 +122,5 @@ Request decode_request(const Frame& frame);
 Answer decode_answer(const Frame& frame);
 
 }  // namespace slip::rendezvous_wire
+
+#pragma GCC visibility pop

@@ -16,7 +16,7 @@
 
 namespace slip::sim {
 
-class Simulator::VirtualClock final : public Clock {
+class [[gnu::visibility("hidden")]] Simulator::VirtualClock final : public Clock {
  public:
   explicit VirtualClock(const EventQueue& events) : events_(events) {}
   Time now() const override { return events_.now(); }
@@ -26,7 +26,7 @@ class Simulator::VirtualClock final : public Clock {
   const EventQueue& events_;
 };
 
-class Simulator::Worker final : public Waiter, public Progress {
+class [[gnu::visibility("hidden")]] Simulator::Worker final : public Waiter, public Progress {
  public:
   Worker(Simulator& simulator, int rank) : simulator_(simulator), rank_(rank) {}
 

@@ -5,6 +5,8 @@
 #include "slipstream/base/time.h"
 #include "slipstream/runtime/posix_internal.h"
 
+#pragma GCC visibility push(hidden)
+
 struct sockaddr;
 
 namespace slip {
@@ -38,3 +40,5 @@ ConnectAttempt connect_to(const std::string& host, int port, Time deadline);
 void set_stream_options(const FileDescriptor& socket);
 
 }  // namespace slip
+
+#pragma GCC visibility pop

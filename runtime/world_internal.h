@@ -12,6 +12,8 @@
 #include "slipstream/runtime/topology.h"
 #include "slipstream/runtime/world.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// A topology that is made when it is first asked for, but for the hosts, which are known at once.
@@ -49,7 +51,7 @@ std::shared_ptr<LazyTopology> modelled_or(std::shared_ptr<LazyTopology> real, in
                                           const WorldOptions& options);
 
 /// What a World is put together from, in the order in which it must be destroyed (last first).
-struct World::Parts {
+struct [[gnu::visibility("hidden")]] World::Parts {
   WorldOptions options;
   std::shared_ptr<const Clock> clock;
   std::shared_ptr<AbortToken> abort;
@@ -78,3 +80,5 @@ std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options);
 std::shared_ptr<Counters> make_counters(int rank);
 
 }  // namespace slip
+
+#pragma GCC visibility pop

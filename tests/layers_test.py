@@ -6,7 +6,7 @@ import re
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LAYERS = ["base", "transport", "kernels", "runtime", "collectives", "trainer", "perf", "tools"]
+LAYERS = ["base", "transport", "kernels", "runtime", "collectives", "trainer", "c_api", "perf", "tools"]
 SUFFIXES = {".h", ".cc", ".cu", ".c"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"(?P<quoted>[^"]+)"|<(?P<angled>[^>]+)>)', re.M)
@@ -30,6 +30,8 @@ def violation(path, quoted, angled):
     """What is wrong with one include of the file `path`, or None."""
     layer = path.split("/")[0]
     if quoted:
+        if quoted == "slipstream.h":
+            quoted = "slipstream/c_api/slipstream.h"
         ours = OURS.fullmatch(quoted)
         if not ours:
             return 'not spelled "slipstream/<layer>/<name>.h"'
@@ -77,6 +79,16 @@ class Layers(unittest.TestCase):
         ]
         self.assertEqual(found, [], "\n" + "\n".join(found))
 
+    def test_internal_headers_of_the_library_hide_what_they_declare(self):
+        for path in sorted(ROOT.glob("*/**/*_internal.h")):
+            name = path.relative_to(ROOT).as_posix()
+            if name.split("/")[0] in LAYERS[:-2] and not name.startswith("trainer/tasks/"):
+                text = path.read_text()
+                hidden = "#pragma GCC visibility push(hidden)\n\n"
+                self.assertIn(hidden, text, name)
+                self.assertTrue(text.endswith("\n\n#pragma GCC visibility pop\n"), name)
+                self.assertNotIn("#include", text[text.index(hidden):], name)
+
     def check(self, path, include, problem):
         found = list(violations(path, f"#pragma once\n\n#include {include}\n"))
         if problem is None:
@@ -95,6 +107,8 @@ class Layers(unittest.TestCase):
         self.check("runtime/a.cc", '"world.h"', "not spelled")
         self.check("runtime/a.cc", '"slipstream/attic/a.h"', "no such layer")
         self.check("runtime/a.cc", '"slipstream/version.h"', None)
+        self.check("runtime/a.cc", '"slipstream.h"', "stands below")
+        self.check("c_api/a.cc", '"slipstream.h"', None)
 
     def test_internals_that_a_public_header_shows_are_found(self):
         self.check("runtime/a.h", '"slipstream/base/b_internal.h"', "internal")

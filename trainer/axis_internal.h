@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// One axis of a plot: what it spans, linear or logarithmic, and where its round ticks stand.
@@ -32,3 +34,5 @@ class Axis {
 };
 
 }  // namespace slip
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include "slipstream/trainer/report.h"
 #include "slipstream/trainer/table.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip::html {
 
 /// Text for an element or an attribute in double quotes.
@@ -66,3 +68,5 @@ struct Colour {
 std::span<const Colour> palette();
 
 }  // namespace slip::html
+
+#pragma GCC visibility pop

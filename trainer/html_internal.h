@@ -10,6 +10,8 @@
 #include "slipstream/trainer/chart_internal.h"
 #include "slipstream/trainer/html.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip::html {
 
 /// Three digits and a unit: "10.2 ms", "1.34 GB".
@@ -45,3 +47,5 @@ std::string draw_timeline(const PageRun& run, const Window& window);
 std::string timeline_legend();
 
 }  // namespace slip::html
+
+#pragma GCC visibility pop

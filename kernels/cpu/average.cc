@@ -12,6 +12,7 @@
 #include "slipstream/kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
+#pragma GCC visibility push(hidden)
 namespace slip::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -135,6 +136,7 @@ void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
 const char* target_name() { return hwy::TargetName(HWY_TARGET); }
 
 }  // namespace slip::kernels::HWY_NAMESPACE
+#pragma GCC visibility pop
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE

@@ -10,6 +10,7 @@
 #include "slipstream/kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
+#pragma GCC visibility push(hidden)
 namespace slip::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -82,6 +83,7 @@ void from_bf16(VectorView out, std::span<const std::uint16_t> x) {
 }
 
 }  // namespace slip::kernels::HWY_NAMESPACE
+#pragma GCC visibility pop
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE

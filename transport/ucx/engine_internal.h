@@ -21,6 +21,8 @@
 #include "slipstream/transport/ucx/message_internal.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip::ucx {
 
 /// Puts of up to so many bytes travel in the message that carries their word. UCX sends what is
@@ -169,3 +171,5 @@ class Engine : public std::enable_shared_from_this<Engine> {
 };
 
 }  // namespace slip::ucx
+
+#pragma GCC visibility pop

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#pragma GCC visibility push(hidden)
+
 namespace slip::ucx {
 
 /// What is used of libucp. It is loaded when the first transport is made and not linked, so that
@@ -53,3 +55,5 @@ struct Library {
 const Library& library();
 
 }  // namespace slip::ucx
+
+#pragma GCC visibility pop

@@ -9,6 +9,8 @@
 #include "slipstream/base/word.h"
 #include "slipstream/transport/doorbell.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip::ucx {
 
 /// What active messages are about. They come from a peer, so every field is checked where it is
@@ -53,3 +55,5 @@ std::string pack(const RegionKey& key);
 RegionKey unpack(std::string_view text, int peer);
 
 }  // namespace slip::ucx
+
+#pragma GCC visibility pop
