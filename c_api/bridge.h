@@ -15,6 +15,9 @@ slip_world* to_c(World&& world);
 /// The world behind a handle, which keeps it. `world` is not null.
 World& from_c(slip_world* world);
 
+/// What the options say; the defaults for null. Throws Error(invalid_argument).
+WorldOptions from_c(const slip_world_options* options);
+
 /// Makes `status` what slip_last_error() tells of in this thread, and returns its code.
 slip_status to_c(const Status& status) noexcept;
 

@@ -20,9 +20,7 @@ slip_world* to_c(World&& world) {
 
 World& from_c(slip_world* world) { return *world->world; }
 
-namespace {
-
-WorldOptions world_options(const slip_world_options* options) {
+WorldOptions from_c(const slip_world_options* options) {
   const slip_world_options o = c_api::read(options, slip_world_options_init, "slip_world_options");
   WorldOptions result;
   result.join_timeout = from_seconds(o.join_timeout);
@@ -32,6 +30,8 @@ WorldOptions world_options(const slip_world_options* options) {
   result.transport = c_api::text_or(o.transport, "auto");
   return result;
 }
+
+namespace {
 
 /// Why this worker gives up.
 Status reason_of(const char* reason) {
@@ -57,7 +57,7 @@ void slip_world_options_init(slip_world_options* options, size_t size) {
 slip_status slip_world_connect(const slip_world_options* options, slip_world** world) {
   return guarded([&] {
     given(world, "world") = nullptr;
-    *world = slip::to_c(slip::World::connect(slip::world_options(options)));
+    *world = slip::to_c(slip::World::connect(slip::from_c(options)));
   });
 }
 

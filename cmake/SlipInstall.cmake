@@ -37,6 +37,12 @@ set_target_properties(slipstream PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
 
 install(TARGETS slipstream EXPORT SlipstreamTargets FILE_SET HEADERS)
 install(TARGETS slip)
+if(SLIP_HAVE_MPI)
+  target_sources(slipstream_mpi PUBLIC FILE_SET HEADERS BASE_DIRS ${PROJECT_BINARY_DIR}/include
+    FILES ${PROJECT_BINARY_DIR}/include/slipstream_mpi.h)
+  install(TARGETS slipstream_mpi EXPORT SlipstreamMpiTargets FILE_SET HEADERS)
+  install(EXPORT SlipstreamMpiTargets NAMESPACE Slipstream:: DESTINATION ${SLIP_PACKAGE_DIR})
+endif()
 install(EXPORT SlipstreamTargets NAMESPACE Slipstream:: DESTINATION ${SLIP_PACKAGE_DIR})
 configure_package_config_file(cmake/SlipstreamConfig.cmake.in SlipstreamConfig.cmake
   INSTALL_DESTINATION ${SLIP_PACKAGE_DIR})
@@ -49,7 +55,7 @@ install(FILES
 file(RELATIVE_PATH SLIP_PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 # As in SlipstreamConfig.cmake: only a static library has its user link what it is built on.
 if(NOT BUILD_SHARED_LIBS)
-  set(SLIP_PC_PRIVATE "Requires.private: libhwy hwloc fmt spdlog\nLibs.private: -lboost_context\n")
+  set(SLIP_PC_PRIVATE "Requires.private: libhwy hwloc fmt spdlog libcrypto\nLibs.private: -lboost_context\n")
 endif()
 configure_file(cmake/slipstream.pc.in slipstream.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/slipstream.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
