@@ -1,5 +1,7 @@
-# What users get: libslipstream, its public headers, the slip program, and the files by which CMake
-# and pkg-config find them. Nothing installed holds an absolute path, so the prefix may be moved.
+# What users get, in components that are packages, too (SlipPackage.cmake): `runtime`, the library;
+# `development`, its headers and the files by which CMake and pkg-config find it; `tools`, the slip
+# program with its manual; `models`, LibTorch's for slip train; `mpi`, worlds of MPI's processes.
+# Nothing installed holds an absolute path, so the prefix may be moved.
 include(CMakePackageConfigHelpers)
 set(SLIP_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Slipstream)
 
@@ -35,15 +37,26 @@ target_sources(slipstream PUBLIC FILE_SET HEADERS
 # Each public header compiles alone: target slipstream_verify_interface_header_sets, run by a test.
 set_target_properties(slipstream PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
 
-install(TARGETS slipstream EXPORT SlipstreamTargets FILE_SET HEADERS)
-install(TARGETS slip)
+install(TARGETS slipstream EXPORT SlipstreamTargets
+  LIBRARY COMPONENT runtime NAMELINK_COMPONENT development
+  ARCHIVE COMPONENT development
+  FILE_SET HEADERS COMPONENT development)
+install(EXPORT SlipstreamTargets NAMESPACE Slipstream:: DESTINATION ${SLIP_PACKAGE_DIR}
+  COMPONENT development)
+# find_package(Slipstream COMPONENTS NAME) takes Slipstream-NAME-targets.cmake, where it is there.
+install(TARGETS slip EXPORT SlipstreamTools COMPONENT tools)
+install(EXPORT SlipstreamTools FILE Slipstream-tools-targets.cmake NAMESPACE Slipstream::
+  DESTINATION ${SLIP_PACKAGE_DIR} COMPONENT tools)
 if(SLIP_HAVE_MPI)
   target_sources(slipstream_mpi PUBLIC FILE_SET HEADERS BASE_DIRS ${PROJECT_BINARY_DIR}/include
     FILES ${PROJECT_BINARY_DIR}/include/slipstream_mpi.h)
-  install(TARGETS slipstream_mpi EXPORT SlipstreamMpiTargets FILE_SET HEADERS)
-  install(EXPORT SlipstreamMpiTargets NAMESPACE Slipstream:: DESTINATION ${SLIP_PACKAGE_DIR})
+  install(TARGETS slipstream_mpi EXPORT SlipstreamMpi COMPONENT mpi FILE_SET HEADERS COMPONENT mpi)
+  install(EXPORT SlipstreamMpi FILE Slipstream-mpi-targets.cmake NAMESPACE Slipstream::
+    DESTINATION ${SLIP_PACKAGE_DIR} COMPONENT mpi)
 endif()
-install(EXPORT SlipstreamTargets NAMESPACE Slipstream:: DESTINATION ${SLIP_PACKAGE_DIR})
+configure_file(cmake/modulefile.in modulefile @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/modulefile RENAME ${PROJECT_VERSION} COMPONENT tools
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/slipstream/modulefiles/slipstream)
 configure_package_config_file(cmake/SlipstreamConfig.cmake.in SlipstreamConfig.cmake
   INSTALL_DESTINATION ${SLIP_PACKAGE_DIR})
 # Before 1.0 a minor version may change the interface.
@@ -51,11 +64,18 @@ write_basic_package_version_file(SlipstreamConfigVersion.cmake COMPATIBILITY Sam
 install(FILES
   ${PROJECT_BINARY_DIR}/SlipstreamConfig.cmake
   ${PROJECT_BINARY_DIR}/SlipstreamConfigVersion.cmake
-  DESTINATION ${SLIP_PACKAGE_DIR})
+  DESTINATION ${SLIP_PACKAGE_DIR} COMPONENT development)
 file(RELATIVE_PATH SLIP_PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 # As in SlipstreamConfig.cmake: only a static library has its user link what it is built on.
 if(NOT BUILD_SHARED_LIBS)
   set(SLIP_PC_PRIVATE "Requires.private: libhwy hwloc fmt spdlog libcrypto\nLibs.private: -lboost_context\n")
 endif()
 configure_file(cmake/slipstream.pc.in slipstream.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/slipstream.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${PROJECT_BINARY_DIR}/slipstream.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
+  COMPONENT development)
+
+if(PROJECT_IS_TOP_LEVEL)
+  add_custom_target(uninstall VERBATIM COMMENT "Removing what the last install put there"
+    COMMAND ${CMAKE_COMMAND} -D MANIFEST=${PROJECT_BINARY_DIR}/install_manifest.txt
+      -P ${PROJECT_SOURCE_DIR}/cmake/uninstall.cmake)
+endif()

@@ -49,7 +49,7 @@ std::string groups_name(std::string_view name) { return fmt::format("{}/groups",
 }  // namespace
 
 /// Rank 0's part: on its progress thread, but for the constructor.
-class [[gnu::visibility("hidden")]] GroupService::Server {
+class __attribute__((visibility("hidden"))) GroupService::Server {
  public:
   Server(const World& world, std::string_view name, const GroupGeneratorOptions& options,
          GroupService& own)

@@ -17,7 +17,7 @@ using partial_all_reduce::Staging;
 using partial_all_reduce::TwoShot;
 using partial_all_reduce::Windows;
 
-class [[gnu::visibility("hidden")]] PartialAllReduce::Impl {
+class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
  public:
   Impl(const World& world, std::string_view name, const Layout& layout,
        const PartialAllReduceOptions& options)

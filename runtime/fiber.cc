@@ -71,7 +71,7 @@ class CallStack {
 
 }  // namespace
 
-struct [[gnu::visibility("hidden")]] Fiber::Impl {
+struct __attribute__((visibility("hidden"))) Fiber::Impl {
   std::function<void()> body;
   Stacks allocator;
   context::stack_context stack;

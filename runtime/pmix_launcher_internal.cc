@@ -9,10 +9,12 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "slipstream/base/error.h"
 #include "slipstream/runtime/invitation.h"
+#include "slipstream/runtime/posix_internal.h"
 
 namespace slip {
 namespace {
@@ -21,6 +23,7 @@ using namespace std::chrono_literals;
 
 /// For what the launcher knows already and need not wait for.
 constexpr Duration local_timeout = 10s;
+constexpr Duration retry_pause = 20ms;
 
 /// What is used of libpmix, loaded when the first worker finds that PMIx has started it.
 struct Library {
@@ -108,6 +111,16 @@ Found look_up(const pmix_proc_t& of, const char* key, Duration timeout) {
   return found.get();
 }
 
+/// Some launchers wait until the other has published the key, and some do not find it.
+Found look_up_until(Time deadline, const pmix_proc_t& of, const std::string& key) {
+  for (;;) {
+    Found found = look_up(of, key.c_str(), deadline - steady_now());
+    const bool is_early = found.status == PMIX_ERR_NOT_FOUND;
+    if (!is_early || steady_now() + retry_pause >= deadline) return found;
+    std::this_thread::sleep_for(retry_pause);
+  }
+}
+
 class PmixLauncher final : public Launcher {
  public:
   PmixLauncher() {
@@ -139,7 +152,7 @@ class PmixLauncher final : public Launcher {
   std::unique_ptr<Bootstrap> join(Duration timeout) override {
     const std::string key = fmt::format("slipstream.rendezvous.{}", joined_++);
     if (rank() != 0) {
-      const Found invitation = look_up(process(self_, 0), key.c_str(), timeout);
+      const Found invitation = look_up_until(deadline_after(timeout), process(self_, 0), key);
       if (invitation.status != PMIX_SUCCESS) {
         fail("rank 0 does not say where the workers meet; see its output", invitation.status);
       }

@@ -64,7 +64,7 @@ std::thread start_without_signals(auto run) {
 
 }  // namespace
 
-class [[gnu::visibility("hidden")]] RendezvousServer::Impl {
+class __attribute__((visibility("hidden"))) RendezvousServer::Impl {
  public:
   Impl(const std::string& address, int port, int size, int served_by, std::string secret)
       : size_(size),

@@ -16,7 +16,7 @@
 
 namespace slip::sim {
 
-class [[gnu::visibility("hidden")]] Simulator::VirtualClock final : public Clock {
+class __attribute__((visibility("hidden"))) Simulator::VirtualClock final : public Clock {
  public:
   explicit VirtualClock(const EventQueue& events) : events_(events) {}
   Time now() const override { return events_.now(); }
@@ -26,7 +26,8 @@ class [[gnu::visibility("hidden")]] Simulator::VirtualClock final : public Clock
   const EventQueue& events_;
 };
 
-class [[gnu::visibility("hidden")]] Simulator::Worker final : public Waiter, public Progress {
+class __attribute__((visibility("hidden"))) Simulator::Worker final : public Waiter,
+                                                                      public Progress {
  public:
   Worker(Simulator& simulator, int rank) : simulator_(simulator), rank_(rank) {}
 

@@ -82,7 +82,7 @@ void check_name(std::string_view name) {
 }  // namespace
 
 /// The connection to the server.
-class [[gnu::visibility("hidden")]] TcpBootstrap::Wire {
+class __attribute__((visibility("hidden"))) TcpBootstrap::Wire {
  public:
   explicit Wire(const Options& options)
       : options_(options), where_(endpoint_name(options.host, options.port)) {

@@ -51,7 +51,7 @@ std::shared_ptr<LazyTopology> modelled_or(std::shared_ptr<LazyTopology> real, in
                                           const WorldOptions& options);
 
 /// What a World is put together from, in the order in which it must be destroyed (last first).
-struct [[gnu::visibility("hidden")]] World::Parts {
+struct __attribute__((visibility("hidden"))) World::Parts {
   WorldOptions options;
   std::shared_ptr<const Clock> clock;
   std::shared_ptr<AbortToken> abort;

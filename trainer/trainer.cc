@@ -72,7 +72,7 @@ void agree_on(const World& world, const std::string& what, const Entries& mine) 
 
 }  // namespace
 
-struct [[gnu::visibility("hidden")]] Trainer::Impl {
+struct __attribute__((visibility("hidden"))) Trainer::Impl {
   Impl(const World& world, std::vector<Parameter> parameters,
        std::unique_ptr<ProtocolConfig> config, TrainerOptions options);
 

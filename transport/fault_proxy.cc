@@ -14,7 +14,7 @@
 
 namespace slip {
 /// Outlives the proxy while delayed actions refer to it.
-struct [[gnu::visibility("hidden")]] FaultProxy::State {
+struct __attribute__((visibility("hidden"))) FaultProxy::State {
   struct Put {
     RemoteRegion to;  // the inner transport's
     std::size_t offset;

@@ -1,5 +1,7 @@
 #include "slipstream/tools/slip/command.h"
 
+#include <fmt/format.h>
+
 #include <new>
 #include <utility>
 
@@ -30,6 +32,31 @@ Status status_of(const std::exception& exception) {
             "(ulimit -v)"};
   }
   return {Code::io, exception.what()};
+}
+
+std::string value_name(const Option& option) {
+  if (const auto* choice = std::get_if<Option::Choice>(&option.field)) {
+    return fmt::format("{}", fmt::join(choice->names, "|"));
+  }
+  switch (option.kind()) {
+    case OptionKind::flag:
+      return "";
+    case OptionKind::integer:
+      return "N";
+    case OptionKind::number:
+      return "X";
+    case OptionKind::list:
+      return "TEXT...";
+    case OptionKind::text:
+      return "TEXT";
+  }
+  return "";
+}
+
+std::string description(const Option& option) {
+  const std::string text = option.text();
+  const bool shown = option.kind() != OptionKind::flag && !text.empty() && text != "none";
+  return shown ? fmt::format("{} [{}]", option.doc, text) : option.doc;
 }
 
 }  // namespace slip::cli

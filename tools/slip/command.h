@@ -75,6 +75,10 @@ class Command {
   bool quiet_ = false;
 };
 
+/// What help shows of an option: "N" between its name and its description, with the default.
+std::string value_name(const Option& option);
+std::string description(const Option& option);
+
 /// What went wrong, as a user is told: also where it was not an Error.
 Status status_of(const std::exception& exception);
 

@@ -14,32 +14,6 @@
 namespace slip::cli {
 namespace {
 
-// What fits between an option's name and its description in the help.
-std::string value_name(const Option& option) {
-  if (const auto* choice = std::get_if<Option::Choice>(&option.field)) {
-    return fmt::format("{}", fmt::join(choice->names, "|"));
-  }
-  switch (option.kind()) {
-    case OptionKind::flag:
-      return "";
-    case OptionKind::integer:
-      return "N";
-    case OptionKind::number:
-      return "X";
-    case OptionKind::list:
-      return "TEXT...";
-    case OptionKind::text:
-      return "TEXT";
-  }
-  return "";
-}
-
-std::string description(const Option& option) {
-  const std::string text = option.text();
-  const bool shown = option.kind() != OptionKind::flag && !text.empty() && text != "none";
-  return shown ? fmt::format("{} [{}]", option.doc, text) : option.doc;
-}
-
 // One of our options beside CLI11's, which does nothing but split the command line: values stay
 // text and are read by Options::set, as those of the other sources are.
 struct Bound {

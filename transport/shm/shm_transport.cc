@@ -74,7 +74,7 @@ std::shared_ptr<const Wakeup> wakeup_of(int peer, const RegionKey& key) {
 
 }  // namespace
 
-struct [[gnu::visibility("hidden")]] ShmTransport::Impl {
+struct __attribute__((visibility("hidden"))) ShmTransport::Impl {
   std::string name;
   shm::Segment control;
   Doorbell* doorbell = nullptr;

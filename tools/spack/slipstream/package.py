@@ -1,0 +1,41 @@
+from spack.package import *
+
+
+class Slipstream(CMakePackage):
+    """Communication runtime for training that must not wait for its slowest worker."""
+
+    license("Apache-2.0")
+
+    # Built from a checkout: spack dev-build slipstream@0.1.0
+    version("0.1.0")
+
+    # One for each SLIP_WITH_* of the build.
+    variant("torch", default=False, description="Models through LibTorch, for slip train")
+    variant("ucx", default=True, description="Workers of several hosts, through UCX")
+
+    variant("shared", default=True, description="A shared library")
+
+    depends_on("c", type="build")
+    depends_on("cxx", type="build")
+    depends_on("cmake@3.25:", type="build")
+    depends_on("pkgconfig", type="build")
+    depends_on("boost@1.74:+context+iostreams")
+    depends_on("cli11")
+    depends_on("fmt")
+    depends_on("highway")
+    depends_on("hwloc@2.5:")
+    depends_on("nlohmann-json")
+    depends_on("spdlog+fmt_external")
+    depends_on("tomlplusplus")
+    depends_on("py-torch", when="+torch")
+    depends_on("ucx@1.13:", when="+ucx")
+
+    conflicts("%gcc@:11", msg="C++20 as Slipstream uses it needs GCC 12")
+
+    def cmake_args(self):
+        return [
+            self.define_from_variant("SLIP_WITH_TORCH", "torch"),
+            self.define_from_variant("SLIP_WITH_UCX", "ucx"),
+            self.define_from_variant("BUILD_SHARED_LIBS", "shared"),
+            self.define("SLIP_BUILD_TESTS", False),
+        ]
