@@ -2,6 +2,8 @@
 
 #include <string>
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// An address by which other hosts reach this one: that of the network interface SLIP_INTERFACE;
@@ -10,3 +12,5 @@ namespace slip {
 std::string address_of_this_host();
 
 }  // namespace slip
+
+#pragma GCC visibility pop

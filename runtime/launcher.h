@@ -32,6 +32,9 @@ class Launcher {
   virtual std::unique_ptr<Bootstrap> join(Duration timeout) = 0;
 };
 
+/// Why PMIx cannot be used: not built in, or its library cannot be loaded. Empty: it can.
+std::string pmix_unavailable();
+
 /// Null for a world of one. A process has one launcher, however often it asks.
 std::shared_ptr<Launcher> find_launcher();
 

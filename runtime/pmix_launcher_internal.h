@@ -1,17 +1,17 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
 #include "slipstream/runtime/launcher.h"
 
-namespace slip {
+#pragma GCC visibility push(hidden)
 
-/// Why PMIx cannot be used: not built in, or its library cannot be loaded. Empty: it can.
-std::string pmix_unavailable();
+namespace slip {
 
 /// For a process that PMIx has started, one until it ends; null if PMIx has started just this one.
 /// Throws Error.
 std::shared_ptr<Launcher> pmix_launcher();
 
 }  // namespace slip
+
+#pragma GCC visibility pop

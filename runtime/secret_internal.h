@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 constexpr std::size_t nonce_bytes = 16;
@@ -24,3 +26,5 @@ std::string prove(std::string_view secret, std::initializer_list<std::string_vie
 bool is_same_proof(std::string_view one, std::string_view other);
 
 }  // namespace slip
+
+#pragma GCC visibility pop

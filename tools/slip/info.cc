@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "slipstream/kernels/kernels.h"
+#include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/topology.h"
 #include "slipstream/tools/slip/machine.h"
 #include "slipstream/trainer/table.h"
@@ -116,6 +117,24 @@ std::string transports_text() {
                                     {"cuda_ipc", not_built}});
 }
 
+/// Who started this process, and how its workers would meet.
+std::string launcher_text() {
+  std::string found = "none: slip train starts its own workers";
+  try {
+    if (const auto launcher = find_launcher()) {
+      found = fmt::format("{}, rank {} of {}", launcher->describe(), launcher->rank(),
+                          launcher->size());
+    }
+  } catch (const Error& error) {
+    found = fmt::format("unusable: {}", error.what());
+  }
+  const std::string why = pmix_unavailable();
+  return "Launcher (SLIP_RENDEZVOUS, else PMIx, else none)\n" +
+         lines_of(
+             {{"found", found},
+              {"PMIx", why.empty() ? "available: srun --mpi=pmix, mpirun" : "absent: " + why}});
+}
+
 std::string paths_text(int workers, const std::string& transport) {
   const std::string path = transport == "auto" ? "shm" : transport;
   const char* why = transport == "auto" ? "same host" : "asked for";
@@ -154,9 +173,9 @@ class Info final : public Command {
     const auto machine = std::make_shared<const Machine>(here ? read_machine() : read_file());
     const std::vector<Topology::Member> members(static_cast<std::size_t>(workers_), {0, cpus});
     const Topology topology(members, {machine});
-    fmt::print("{}\n{}\n{}\n{}\n{}\n{}", build_text(), machine_text(*machine, cpus),
-               resources_text(this_machine()), transports_text(), workers_text(topology),
-               paths_text(workers_, transport_));
+    fmt::print("{}\n{}\n{}\n{}\n{}\n{}\n{}", build_text(), machine_text(*machine, cpus),
+               resources_text(this_machine()), transports_text(), launcher_text(),
+               workers_text(topology), paths_text(workers_, transport_));
     return done;
   }
 
