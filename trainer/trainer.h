@@ -19,6 +19,7 @@
 #include "slipstream/trainer/all_reduce_sgd.h"
 #include "slipstream/trainer/checkpoint.h"
 #include "slipstream/trainer/d_psgd.h"
+#include "slipstream/trainer/dybw.h"
 #include "slipstream/trainer/evaluation.h"
 #include "slipstream/trainer/graph.h"
 #include "slipstream/trainer/heterogeneity.h"
@@ -110,6 +111,10 @@ class Trainer {
   VectorView parameters() const;
   /// Memory for a gradient of the same layout; what a protocol reads fastest.
   VectorView gradient() const;
+
+  /// The gradient of this iteration will be dropped, so who computes it may break off and call
+  /// `step` with any. Only where a protocol says so: dybw with policy=abort.
+  bool superseded() const;
 
   /// Ends an iteration with this gradient: averages with the peers as the protocol says, applies
   /// momentum SGD, and enters the next iteration.
