@@ -231,27 +231,19 @@ class DturProtocol final : public Protocol {
 };
 
 /// cb-Full.
-class FullProtocol final : public Protocol {
+class FullProtocol final : public GossipProtocol {
  public:
   explicit FullProtocol(const Run& run)
-      : run_(run),
-        weights_(run.graph.mixing_row(run.world.rank(), Weights::metropolis)),
-        gossip_(run, run.name + "/gossip", run.neighbourhood, run.x.count) {}
+      : GossipProtocol(run, run.neighbourhood, run.x.count),
+        weights_(run.graph.mixing_row(run.world.rank(), Weights::metropolis)) {}
 
-  Status enter(Iteration) override { return {}; }
-
-  Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
-    *next = k + 1;
+ private:
+  Status step(Iteration, const GradientStep& gradient) override {
     run_.timed(SpanKind::apply, [&] { gradient.apply(); });
     return gossip_.average(run_.x, weights_);
   }
 
-  Status finish() override { return gossip_.finish(); }
-
- private:
-  const Run& run_;
   const MixingRow weights_;
-  Gossip gossip_;
 };
 
 }  // namespace

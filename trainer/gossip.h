@@ -53,4 +53,41 @@ class Gossip {
   std::vector<double> weights_;
 };
 
+/// A protocol whose iterations are a local step and an average in lockstep.
+class GossipProtocol : public Protocol {
+ public:
+  /// `count` elements are averaged at a time.
+  GossipProtocol(const Run& run, const Neighbourhood& neighbourhood, std::size_t count,
+                 Iteration rounds_per_iteration = 1)
+      : run_(run), gossip_(run, run.name + "/gossip", neighbourhood, count, rounds_per_iteration) {}
+
+  Status enter(Iteration) final { return {}; }
+  Status step(Iteration k, const GradientStep& gradient, Iteration* next) final {
+    *next = k + 1;
+    return step(k, gradient);
+  }
+  Status finish() final { return gossip_.finish(); }
+
+ protected:
+  virtual Status step(Iteration k, const GradientStep& gradient) = 0;
+
+  const Run& run_;
+  Gossip gossip_;
+};
+
+/// Memory beside the parameters, of the same shape, zero at first.
+class Beside {
+ public:
+  /// As many times as long as the parameters.
+  explicit Beside(const Run& run, std::size_t times = 1)
+      : memory_(times * run.x.bytes()), count_(run.x.count), dtype_(run.x.dtype) {}
+  VectorView view(std::size_t part = 0) { return whole().slice(part * count_, count_); }
+  VectorView whole() { return {memory_.data(), memory_.size() / size_of(dtype_), dtype_}; }
+
+ private:
+  std::vector<std::byte> memory_;
+  std::size_t count_;
+  Dtype dtype_;
+};
+
 }  // namespace slip

@@ -5,12 +5,16 @@
 
 #include "slipstream/trainer/ad_psgd.h"
 #include "slipstream/trainer/all_reduce_sgd.h"
+#include "slipstream/trainer/d2.h"
 #include "slipstream/trainer/d_psgd.h"
 #include "slipstream/trainer/dybw.h"
+#include "slipstream/trainer/gradient_tracking.h"
 #include "slipstream/trainer/hop.h"
 #include "slipstream/trainer/parameter_server.h"
 #include "slipstream/trainer/prague.h"
+#include "slipstream/trainer/quasi_global.h"
 #include "slipstream/trainer/relay_sgd.h"
+#include "slipstream/trainer/sgp.h"
 
 namespace slip {
 namespace {
@@ -32,6 +36,10 @@ constexpr std::pair<std::string_view, Maker> registry[] = {
     {Prague::name, make<Prague>},
     {RelaySgd::name, make<RelaySgd>},
     {Dybw::name, make<Dybw>},
+    {Sgp::name, make<Sgp>},
+    {D2::name, make<D2>},
+    {GradientTracking::name, make<GradientTracking>},
+    {QuasiGlobal::name, make<QuasiGlobal>},
 };
 
 }  // namespace
