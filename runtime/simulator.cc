@@ -50,20 +50,22 @@ class __attribute__((visibility("hidden"))) Simulator::Worker final : public Wai
   }
 
   /// Other workers go on meanwhile, and so may their work, on other threads.
-  void compute(FunctionRef<void()> work, Duration duration) override {
+  void compute(FunctionRef<void()> work, Duration duration, FunctionRef<bool()>* until) override {
+    const Time end = simulator_.events_.now() + duration;
+    const auto pass_time = [&] {
+      while (!abort.aborted() && (until == nullptr || !(*until)())) {
+        if (pause(until, end) || simulator_.events_.now() >= end) break;
+      }
+    };
     if (!simulator_.compute_threads_) {
       work();
-      if (duration > Duration::zero()) (void)sleep_until(simulator_.events_.now() + duration);
+      if (duration > Duration::zero()) pass_time();
       return;
     }
     std::packaged_task<void()> task(work);
     std::future<void> done = task.get_future();
     boost::asio::post(*simulator_.compute_threads_, std::move(task));
-    const Time end = simulator_.events_.now() + duration;
-    while (!abort.aborted()) {
-      pause(nullptr, end);
-      if (simulator_.events_.now() >= end) break;
-    }
+    pass_time();
     done.get();
   }
 

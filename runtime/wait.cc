@@ -104,11 +104,12 @@ Status RealWaiter::sleep_until(Time time) {
   return abort_->reason();
 }
 
-void RealWaiter::compute(FunctionRef<void()> work, Duration duration) {
-  const Time start = clock_->now();
+void RealWaiter::compute(FunctionRef<void()> work, Duration duration, FunctionRef<bool()>* until) {
+  const Time end = clock_->now() + duration;
   work();
+  if (duration == Duration::zero()) return;
   // The next wait reports an abort.
-  if (duration > Duration::zero()) (void)sleep_until(start + duration);
+  (void)(until != nullptr ? wait(*until, end) : sleep_until(end));
 }
 
 }  // namespace slip

@@ -45,8 +45,10 @@ class Waiter {
   virtual Status sleep_until(Time time) = 0;
 
   /// Runs `work` and returns when `duration` has passed too; in virtual time exactly then. An abort
-  /// cuts the time short, and not the work. Throws what `work` throws.
-  virtual void compute(FunctionRef<void()> work, Duration duration) = 0;
+  /// cuts the time short, and not the work, and so does `until`, unless null: a condition as of
+  /// `wait`. Throws what `work` throws.
+  virtual void compute(FunctionRef<void()> work, Duration duration,
+                       FunctionRef<bool()>* until = nullptr) = 0;
 
   /// Makes the worker look at its condition again. From any thread.
   virtual void wake() = 0;
@@ -64,7 +66,8 @@ class RealWaiter final : public Waiter {
   bool glance(FunctionRef<bool()> condition) override;
   Status wait(FunctionRef<bool()> condition, Time deadline) override;
   Status sleep_until(Time time) override;
-  void compute(FunctionRef<void()> work, Duration duration) override;
+  void compute(FunctionRef<void()> work, Duration duration,
+               FunctionRef<bool()>* until = nullptr) override;
   void wake() override { wake_worker(*doorbell_); }
 
  private:

@@ -103,9 +103,18 @@ Status World::wait_until(FunctionRef<bool()> condition, Time deadline,
 
 void World::set_compute_time(Duration duration) const { parts_->compute_time = duration; }
 
+void World::cut_compute_short(std::function<bool()> until) const {
+  parts_->compute_until = std::move(until);
+}
+
 void World::compute(FunctionRef<void()> work) const {
   const Time start = now();
-  parts_->waiter->compute(work, parts_->compute_time);
+  if (parts_->compute_until) {
+    FunctionRef<bool()> until = parts_->compute_until;
+    parts_->waiter->compute(work, parts_->compute_time, &until);
+  } else {
+    parts_->waiter->compute(work, parts_->compute_time);
+  }
   counters().compute_ns.add(static_cast<std::uint64_t>((now() - start).count()));
 }
 

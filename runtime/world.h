@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -113,8 +114,11 @@ class World {
   /// virtual time it may run on another thread, beside that of other workers
   /// (LaunchOptions::compute_threads): it must touch only what is this worker's own.
   void compute(FunctionRef<void()> work) const;
-  /// The next `compute` lasts max(real work, `duration`); in virtual time exactly `duration`.
+  /// From now on `compute` lasts max(real work, `duration`); in virtual time exactly `duration`.
   void set_compute_time(Duration duration) const;
+  /// From now on `compute` ends as soon as the work is done and `until`, a condition as of
+  /// `wait_until`, holds: nobody needs the result any more. Empty: never.
+  void cut_compute_short(std::function<bool()> until) const;
 
   // ---- The end.
 

@@ -69,6 +69,7 @@ struct __attribute__((visibility("hidden"))) World::Parts {
   std::shared_ptr<LazyTopology> real_topology;  // null in the simulator
   std::shared_ptr<LazyTopology> topology;
   Duration compute_time{0};
+  std::function<bool()> compute_until;  // empty: nothing cuts it short
   int next_number = 0;
   bool said_goodbye = false;
 };

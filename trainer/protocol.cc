@@ -1,14 +1,20 @@
 #include "slipstream/trainer/protocol.h"
 
+#include <algorithm>
 #include <string>
 
 #include "slipstream/trainer/ad_psgd.h"
 #include "slipstream/trainer/all_reduce_sgd.h"
+#include "slipstream/trainer/d2.h"
 #include "slipstream/trainer/d_psgd.h"
+#include "slipstream/trainer/dybw.h"
+#include "slipstream/trainer/gradient_tracking.h"
 #include "slipstream/trainer/hop.h"
 #include "slipstream/trainer/parameter_server.h"
 #include "slipstream/trainer/prague.h"
+#include "slipstream/trainer/quasi_global.h"
 #include "slipstream/trainer/relay_sgd.h"
+#include "slipstream/trainer/sgp.h"
 
 namespace slip {
 namespace {
@@ -29,6 +35,11 @@ constexpr std::pair<std::string_view, Maker> registry[] = {
     {Hop::name, make<Hop>},
     {Prague::name, make<Prague>},
     {RelaySgd::name, make<RelaySgd>},
+    {Dybw::name, make<Dybw>},
+    {Sgp::name, make<Sgp>},
+    {D2::name, make<D2>},
+    {GradientTracking::name, make<GradientTracking>},
+    {QuasiGlobal::name, make<QuasiGlobal>},
 };
 
 }  // namespace
@@ -48,13 +59,18 @@ std::unique_ptr<ProtocolConfig> make_protocol_config(std::string_view name) {
   throw Error(Code::invalid_argument, unknown_name("protocol", name, names));
 }
 
-Status Run::wait(FunctionRef<bool()> condition, std::string_view what) const {
+Status Run::wait(FunctionRef<bool()> condition, std::string_view what, Time alarm) const {
   if (condition()) return {};
   const Time begin = world.now();
   Status status;
   do {
-    status =
-        world.wait_until([&] { return condition() || stop.pending(); }, world.deadline(), what);
+    const Time deadline = world.deadline();
+    status = world.wait_until([&] { return condition() || stop.pending(); },
+                              std::min(alarm, deadline), what);
+    if (status.code() == Code::timeout && alarm <= deadline) {
+      status = {};
+      break;
+    }
     if (status && stop.pending()) status = stop.poll(entered);
   } while (status && !condition());
   const Time end = world.now();

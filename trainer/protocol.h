@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -36,8 +37,9 @@ struct Run {
   VectorView x;       // parameters(); the address never changes
   Iteration entered;  // the iteration that this worker is in
 
-  /// Waits for peers: answers a request to stop meanwhile, and keeps the timeline.
-  Status wait(FunctionRef<bool()> condition, std::string_view what) const;
+  /// Waits for peers: answers a request to stop meanwhile, and keeps the timeline. Ends at `alarm`
+  /// at the latest, which is no error.
+  Status wait(FunctionRef<bool()> condition, std::string_view what, Time alarm = never) const;
   /// Times `work` as `kind` on the timeline.
   void timed(SpanKind kind, FunctionRef<void()> work) const;
 };
@@ -54,6 +56,10 @@ class Protocol {
   /// Iteration k with its gradient: averages, applies, and names the iteration to enter next: k +
   /// 1, or later where the protocol skips, but not past run.stop.bound().
   virtual Status step(Iteration k, const GradientStep& gradient, Iteration* next) = 0;
+
+  /// The gradient of the iteration at hand is of no use any more, so its modelled time may be cut
+  /// short: a condition as of World::wait_until. Empty: each is of use.
+  virtual std::function<bool()> superseded() { return {}; }
 
   /// This worker has done its last iteration; nobody shall wait for it.
   virtual Status finish() { return {}; }

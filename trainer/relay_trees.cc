@@ -28,6 +28,8 @@ int middle(const Graph& graph) {
   return at;
 }
 
+}  // namespace
+
 Graph spanning_tree(const Graph& graph) {
   const int root = middle(graph);
   const std::vector<int> distance = graph.distances(root);
@@ -40,8 +42,6 @@ Graph spanning_tree(const Graph& graph) {
   }
   return Graph(graph.size(), std::move(edges));
 }
-
-}  // namespace
 
 std::vector<Graph> relay_trees(const Graph& graph) {
   const int n = graph.size();

@@ -12,6 +12,9 @@ namespace slip {
 /// connected.
 std::vector<Graph> relay_trees(const Graph& graph);
 
+/// That spanning tree. The graph is symmetric and connected.
+Graph spanning_tree(const Graph& graph);
+
 /// The mean length of the path between two workers of a tree, over all ordered pairs, those of a
 /// worker and itself included.
 double mean_hops(const Graph& tree);

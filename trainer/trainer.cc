@@ -80,6 +80,7 @@ struct __attribute__((visibility("hidden"))) Trainer::Impl {
   void copy_in();
   void copy_out();
   void begin();
+  std::vector<double> values() const;
   Status advance(Iteration next);
   Status ended(Status status);
   Status step(GradientStep& gradient);
@@ -98,6 +99,7 @@ struct __attribute__((visibility("hidden"))) Trainer::Impl {
   AgreedStop stop;
   Run run;
   std::unique_ptr<Protocol> protocol;
+  const std::function<bool()> superseded;
   std::unique_ptr<Evaluator> evaluator;
 
   bool begun = false;
@@ -137,7 +139,8 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
           graph->mixing_row(w.rank(), graph->resolve(options.weights)),
           parameters.view(),
           0},
-      protocol(config->make(run)) {
+      protocol(config->make(run)),
+      superseded(protocol->superseded()) {
   if (protocol->gradient_buffer().data == nullptr) {
     own_gradient = Vector(parameters.view().count, parameters.view().dtype);
   }
@@ -210,6 +213,7 @@ void Trainer::Impl::begin() {
   first = run.entered;
   agree_on(world, name + "/begin", {{"the first iteration", std::to_string(first)}});
   world.bootstrap().fence(world.options().join_timeout);
+  if (superseded) world.cut_compute_short(superseded);
   start = world.now();
   timeline.start_at(start);
   if (evaluator) evaluator->begin(run.entered);
@@ -224,6 +228,17 @@ Status Trainer::Impl::ended(Status status) {
   return status;
 }
 
+/// Of the parameters.
+std::vector<double> Trainer::Impl::values() const {
+  const VectorView x = parameters.view();
+  std::vector<double> result(x.count);
+  for (std::size_t i = 0; i < x.count; ++i) {
+    result[i] =
+        x.dtype == Dtype::float32 ? static_cast<double>(x.as<float>()[i]) : x.as<double>()[i];
+  }
+  return result;
+}
+
 /// Enters `next`, or ends if the last iteration is behind.
 Status Trainer::Impl::advance(Iteration next) {
   if (options.time_limit && since_start() >= *options.time_limit) stop.request();
@@ -233,6 +248,7 @@ Status Trainer::Impl::advance(Iteration next) {
   if (next > stop.last()) {
     done = true;
     end = world.now();
+    if (superseded) world.cut_compute_short({});
     if (evaluator) {
       if (Status s = evaluator->offer(next, parameters.view(), since_start()); !s) return s;
     }
@@ -262,16 +278,14 @@ Status Trainer::Impl::step(GradientStep& gradient) {
   timeline.record(SpanKind::compute, k, compute_begin, world.now());
   gradient.x = parameters.view();
   Iteration next = k + 1;
+  std::vector<double> before;
+  if (options.record_parameters) before = values();
   if (Status s = protocol->step(k, gradient, &next); !s) return ended(s);
   iterations_done = next;
   if (options.record_parameters) {
-    std::vector<double> values(parameters.view().count);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      values[i] = parameters.view().dtype == Dtype::float32
-                      ? static_cast<double>(parameters.view().as<float>()[i])
-                      : parameters.view().as<double>()[i];
-    }
-    recorded.resize(next - first, values);
+    // What was skipped has left the parameters as they were.
+    recorded.resize(next - first - 1, before);
+    recorded.push_back(values());
   }
   copy_out();
   return ended(advance(next));
@@ -289,6 +303,7 @@ Trainer::Trainer(const World& world, std::vector<Parameter> parameters,
                                    std::move(options))) {}
 
 Trainer::~Trainer() {
+  if (impl_->superseded) impl_->world.cut_compute_short({});
   if (!impl_->done || std::uncaught_exceptions() > 0) return;
   try {
     impl_->linger();
@@ -296,6 +311,8 @@ Trainer::~Trainer() {
     // A peer was lost after this worker's last iteration: nothing is left to do for it.
   }
 }
+
+bool Trainer::superseded() const { return impl_->superseded && impl_->superseded(); }
 
 bool Trainer::running() {
   if (!impl_->begun) impl_->begin();

@@ -18,15 +18,20 @@
 #include "slipstream/trainer/ad_psgd.h"
 #include "slipstream/trainer/all_reduce_sgd.h"
 #include "slipstream/trainer/checkpoint.h"
+#include "slipstream/trainer/d2.h"
 #include "slipstream/trainer/d_psgd.h"
+#include "slipstream/trainer/dybw.h"
 #include "slipstream/trainer/evaluation.h"
+#include "slipstream/trainer/gradient_tracking.h"
 #include "slipstream/trainer/graph.h"
 #include "slipstream/trainer/heterogeneity.h"
 #include "slipstream/trainer/hop.h"
 #include "slipstream/trainer/parameter_server.h"
 #include "slipstream/trainer/prague.h"
 #include "slipstream/trainer/protocol.h"
+#include "slipstream/trainer/quasi_global.h"
 #include "slipstream/trainer/relay_sgd.h"
+#include "slipstream/trainer/sgp.h"
 #include "slipstream/trainer/trace.h"
 
 namespace slip {
@@ -110,6 +115,10 @@ class Trainer {
   VectorView parameters() const;
   /// Memory for a gradient of the same layout; what a protocol reads fastest.
   VectorView gradient() const;
+
+  /// The gradient of this iteration will be dropped, so who computes it may break off and call
+  /// `step` with any. Only where a protocol says so: dybw with policy=abort.
+  bool superseded() const;
 
   /// Ends an iteration with this gradient: averages with the peers as the protocol says, applies
   /// momentum SGD, and enters the next iteration.

@@ -45,8 +45,12 @@ class EveryProtocol : public testing::TestWithParam<Case> {
 
   /// Nothing keeps them together but the machine.
   bool unpaced() const { return free_running() && GetParam().kind == LaunchKind::threads; }
-  /// How near to the common optimum all come; some make more steps than others where they are free.
-  double tolerance(double bound) const { return unpaced() ? 0.5 : bound; }
+  /// How near to the common optimum all come. Some make more steps than others where they are free,
+  /// or where who is first counts.
+  double tolerance(double bound) const {
+    const bool race = GetParam().protocol == "dybw" && GetParam().kind == LaunchKind::threads;
+    return unpaced() || race ? 0.7 : bound;
+  }
   /// Who is done first takes no further part, and a late one would pull the mean its way: these end
   /// at one time.
   void end_after(Iteration iterations, TrainerOptions& options) const {

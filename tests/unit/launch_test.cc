@@ -37,6 +37,32 @@ TEST_P(LaunchTest, runs_every_rank_once_and_returns_when_all_have_returned) {
   for (const auto& count : ran) EXPECT_EQ(count, 1);
 }
 
+TEST_P(LaunchTest, what_nobody_needs_is_not_computed_to_its_end) {
+  launch(
+      2,
+      [](World& world) {
+        const Region here = world.allocate("word", 8);
+        const RemoteRegion there = world.attach(1 - world.rank(), "word");
+        const auto told = [&] { return here.word(0) != 0; };
+        if (world.rank() == 0) {
+          world.set_compute_time(10ms);
+          world.compute([] {});
+          world.transport().put_signal(there, 0, nullptr, 0, 0, make_word(1, 0)).throw_if_failed();
+          return;
+        }
+        world.set_compute_time(1h);
+        world.cut_compute_short(told);
+        bool ran = false;
+        world.compute([&] { ran = true; });
+        EXPECT_TRUE(ran && told());
+        world.compute([&] { ran = false; });
+        EXPECT_FALSE(ran) << "the work itself is always done";
+        world.cut_compute_short({});
+        world.set_compute_time({});
+      },
+      options);
+}
+
 TEST_P(LaunchTest, a_name_is_published_once) {
   launch(
       2,
