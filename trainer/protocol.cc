@@ -5,6 +5,7 @@
 #include "slipstream/trainer/ad_psgd.h"
 #include "slipstream/trainer/all_reduce_sgd.h"
 #include "slipstream/trainer/d_psgd.h"
+#include "slipstream/trainer/div_share.h"
 #include "slipstream/trainer/hop.h"
 #include "slipstream/trainer/parameter_server.h"
 #include "slipstream/trainer/prague.h"
@@ -29,6 +30,7 @@ constexpr std::pair<std::string_view, Maker> registry[] = {
     {Hop::name, make<Hop>},
     {Prague::name, make<Prague>},
     {RelaySgd::name, make<RelaySgd>},
+    {DivShare::name, make<DivShare>},
 };
 
 }  // namespace

@@ -47,6 +47,12 @@ Vector vector_of(const std::vector<Parameter>& parts) {
   return Vector(count, parts.empty() ? Dtype::float32 : parts.front().dtype);
 }
 
+std::vector<std::size_t> counts_of(const std::vector<Parameter>& parts) {
+  std::vector<std::size_t> counts;
+  for (const Parameter& part : parts) counts.push_back(part.count);
+  return counts;
+}
+
 using Entries = std::vector<std::pair<std::string, std::string>>;
 
 /// Options that must match are compared with rank 0's; a difference is named with both values.
@@ -136,6 +142,7 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
           options.heterogeneity,
           graph->mixing_row(w.rank(), graph->resolve(options.weights)),
           parameters.view(),
+          counts_of(parts),
           0},
       protocol(config->make(run)) {
   if (protocol->gradient_buffer().data == nullptr) {

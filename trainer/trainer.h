@@ -19,6 +19,7 @@
 #include "slipstream/trainer/all_reduce_sgd.h"
 #include "slipstream/trainer/checkpoint.h"
 #include "slipstream/trainer/d_psgd.h"
+#include "slipstream/trainer/div_share.h"
 #include "slipstream/trainer/evaluation.h"
 #include "slipstream/trainer/graph.h"
 #include "slipstream/trainer/heterogeneity.h"
