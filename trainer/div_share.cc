@@ -75,6 +75,7 @@ class DivShareProtocol final : public Protocol {
     Status status;
     run_.timed(SpanKind::apply, [&] {
       const auto messages = mailbox_.take();
+      run_.world.counters().updates_used.add(messages.size());
       for (auto begin = messages.begin(); begin != messages.end();) {
         const auto end = std::find_if(begin, messages.end(), [&](const Mailbox::Message& m) {
           return m.kind != begin->kind;

@@ -10,6 +10,7 @@
 #include "slipstream/trainer/parameter_server.h"
 #include "slipstream/trainer/prague.h"
 #include "slipstream/trainer/relay_sgd.h"
+#include "slipstream/trainer/swift.h"
 
 namespace slip {
 namespace {
@@ -31,6 +32,7 @@ constexpr std::pair<std::string_view, Maker> registry[] = {
     {Prague::name, make<Prague>},
     {RelaySgd::name, make<RelaySgd>},
     {DivShare::name, make<DivShare>},
+    {Swift::name, make<Swift>},
 };
 
 }  // namespace

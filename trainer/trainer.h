@@ -28,6 +28,7 @@
 #include "slipstream/trainer/prague.h"
 #include "slipstream/trainer/protocol.h"
 #include "slipstream/trainer/relay_sgd.h"
+#include "slipstream/trainer/swift.h"
 #include "slipstream/trainer/trace.h"
 
 namespace slip {
