@@ -13,9 +13,10 @@
 namespace slip {
 namespace {
 
-/// The paper's F: as many whole fragments as the fraction leaves room for.
-std::size_t fragments(double fraction) {
-  return std::max<std::size_t>(1, static_cast<std::size_t>(1 / fraction + 1e-9));
+/// The paper's F: as many whole fragments as the fraction leaves room for; none is empty.
+std::size_t fragments(double fraction, std::size_t parameters) {
+  const auto wanted = static_cast<std::size_t>(1 / fraction + 1e-9);
+  return std::clamp<std::size_t>(wanted, 1, std::max<std::size_t>(1, parameters));
 }
 
 class DivShareProtocol final : public Protocol {
@@ -23,7 +24,7 @@ class DivShareProtocol final : public Protocol {
   DivShareProtocol(const Run& run, const DivShare& options)
       : run_(run),
         options_(options),
-        map_(run.tensors, fragments(options.fraction), options.map, run.seed),
+        map_(run.tensors, fragments(options.fraction, run.x.count), options.map, run.seed),
         neighbourhood_(everybody(run.world.rank(), run.world.size())),
         mailbox_(run.world, run.name + "/fragments", neighbourhood_,
                  {.bytes = map_.largest() * size_of(run.x.dtype),
@@ -128,7 +129,7 @@ Options DivShare::describe() {
            "a fragment is blocks of consecutive parameters, or random ones (the paper's)");
 }
 
-void DivShare::validate(const RunShape& shape) const {
+void DivShare::validate(const RunShape&) const {
   const auto refuse = [](const std::string& reason) {
     throw Error(Code::invalid_argument, "div_share: " + reason);
   };
@@ -137,15 +138,11 @@ void DivShare::validate(const RunShape& shape) const {
   }
   if (fanout < 1) refuse("fanout is at least 1");
   if (local_steps < 1) refuse("local_steps is at least 1");
-  if (shape.parameters > 0 && fragments(fraction) > shape.parameters) {
-    refuse(fmt::format("fraction makes {} fragments of {} parameters", fragments(fraction),
-                       shape.parameters));
-  }
 }
 
 std::size_t DivShare::memory(const RunShape& shape) const {
   const auto others = static_cast<std::size_t>(shape.graph.size() - 1);
-  const FragmentMap sizes(std::span(&shape.parameters, 1), fragments(fraction),
+  const FragmentMap sizes(std::span(&shape.parameters, 1), fragments(fraction, shape.parameters),
                           FragmentMap::Order::blocks, 0);
   return Mailbox::memory(others, others, sizes.largest() * size_of(shape.dtype),
                          static_cast<int>(sizes.fragments()));

@@ -155,7 +155,7 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
     evaluator = std::make_unique<Evaluator>(
         world, EvaluatorOptions{name, options.evaluate_every, config->free_running(),
                                 parameters.view().count, parameters.view().dtype, options.evaluate,
-                                options.target, [this] { stop.request(); }});
+                                options.evaluate_each, options.target, [this] { stop.request(); }});
   }
 }
 

@@ -69,6 +69,7 @@ struct TrainerOptions {
   // their mean to `evaluate`, on a thread of its own (in the simulator at once, in no time).
   Iteration evaluate_every = 0;
   std::function<Evaluation(ConstVectorView)> evaluate = {};  // rank 0's is used
+  bool evaluate_each = false;  // each worker's model instead, and the mean of these evaluations
 
   bool own_start = false;          // keep each worker's own start instead of rank 0's
   bool record_parameters = false;  // keep parameters() after every iteration, for tests

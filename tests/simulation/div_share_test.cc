@@ -181,9 +181,16 @@ TEST(DivShare, ends_with_the_loss_of_a_peer) {
   }
 }
 
-TEST(DivShare, refuses_what_cannot_be_cut) {
+TEST(DivShare, cuts_no_more_fragments_than_there_are_parameters) {
+  Scenario s = simulated(4, {.fraction = 0.01});
+  s.dimension = 1;
+  s.trainer.iterations = 60;
+  s.trainer.heterogeneity = Heterogeneity({"1s,jitter=0.3", {}, "", 4, 1});
+  EXPECT_LT(spread(run(s)), 1e-3);
+}
+
+TEST(DivShare, refuses_options_without_a_meaning) {
   const Graph graph = Graph::named("ring", 4);
-  EXPECT_THROW(DivShare{.fraction = 0.1}.validate({.graph = graph, .parameters = 9}), Error);
   EXPECT_NO_THROW(DivShare{.fraction = 0.1}.validate({.graph = graph, .parameters = 10}));
   EXPECT_THROW(DivShare{.fraction = 0}.validate({.graph = graph, .parameters = 10}), Error);
   EXPECT_THROW(DivShare{.fraction = 2}.validate({.graph = graph, .parameters = 10}), Error);
