@@ -61,6 +61,7 @@ LatestSlots::LatestSlots(const World& world, std::string_view name,
                               options.bell)),
       sent_(out_.size() * depth(), 0),
       seen_(in_.size() * depth(), 0),
+      was_taken_(in_.size() * depth(), false),
       held_(in_.size() * static_cast<std::size_t>(options.kinds), none) {
   // One message of each kind and sender at most.
   taken_.reserve(held_.size());
@@ -135,6 +136,7 @@ bool LatestSlots::comes(std::size_t slot, Message* message, Status* status) {
   const Word word = slots_.word(word_at(in, slot % depth()));
   if (word == seen_[slot]) return false;
   seen_[slot] = word;
+  was_taken_[slot] = false;
   if (kind_of(word) >= options_.kinds) {
     *status = {Code::bad_data,
                fmt::format("rank {}: rank {} has sent a message of kind {}; there are {}",
@@ -156,7 +158,7 @@ Status LatestSlots::enter(std::size_t slot, const Message& message, bool accepte
     if (Status s = tell(slot, collected); !s) return s;
   }
   if (older == none) return {};
-  ++replaced_;
+  if (!was_taken_[static_cast<std::size_t>(older)]) ++replaced_;
   return tell(static_cast<std::size_t>(older), freed);
 }
 
@@ -178,6 +180,7 @@ std::span<const LatestSlots::Message> LatestSlots::take() {
       taken_.push_back(
           {in, kind, round_of(seen_[slot]), slots_.data() + payload_at(in, slot % depth())});
       taken_slots_.push_back(slot);
+      was_taken_[slot] = true;
     }
   }
   return taken_;

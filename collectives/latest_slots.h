@@ -122,6 +122,7 @@ class LatestSlots {
   std::vector<RemoteRegion> senders_;    // by in: their answers_
   std::vector<Word> sent_;               // by slot at a receiver: the last word put there
   std::vector<Word> seen_;               // by slot here: the last word collected
+  std::vector<bool> was_taken_;          // by slot here: the message in it
   std::vector<int> held_;                // by in and kind: the slot of the newest message
   std::vector<Message> taken_;
   std::vector<std::size_t> taken_slots_;  // beside it

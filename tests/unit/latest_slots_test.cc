@@ -187,6 +187,7 @@ TEST_P(LatestSlotsTest, the_newest_may_be_kept_until_a_newer_one_comes) {
         const auto messages = slots.take();
         ASSERT_EQ(messages.size(), 1u);
         expect_message(messages[0], 0, 2);
+        EXPECT_EQ(slots.replaced(), 1u) << "the first was taken before it gave way";
       });
 }
 
