@@ -60,6 +60,7 @@ extern const Test all_reduce_test;
 extern const Test partial_all_reduce_test;
 extern const Test group_test;
 extern const Test relay_test;
+extern const Test fragment_test;
 
 /// Ranks 0 and 1, 2 and 3, ... work in pairs, all at the same time. The even one starts and holds
 /// the watch.

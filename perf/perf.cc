@@ -21,9 +21,10 @@
 namespace slip::perf {
 namespace {
 
-constexpr std::array all_tests = {&put_test,    &ring_test,       &token_test,
-                                  &update_test, &kernel_test,     &partial_all_reduce_test,
-                                  &group_test,  &all_reduce_test, &relay_test};
+constexpr std::array all_tests = {&put_test,     &ring_test,       &token_test,
+                                  &update_test,  &kernel_test,     &partial_all_reduce_test,
+                                  &group_test,   &all_reduce_test, &relay_test,
+                                  &fragment_test};
 
 /// So that the samples of `seconds` fit into memory.
 constexpr double most_iterations = 1e7;

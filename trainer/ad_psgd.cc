@@ -5,11 +5,13 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "slipstream/base/random.h"
 #include "slipstream/kernels/kernels.h"
+#include "slipstream/trainer/ad_psgd_paper_internal.h"
 
 namespace slip {
 namespace {
@@ -63,7 +65,8 @@ class AdPsgdProtocol final : public Protocol {
 
   Status enter(Iteration k) override {
     if (!serving_ && answers(options_.mode, run_.world.rank())) open();
-    return options_.order == AdPsgd::Order::parallel ? ask(k) : Status();
+    const bool asks_now = options_.order == AdPsgd::Order::parallel && k % steps() == 0;
+    return asks_now ? ask(k) : Status();
   }
 
   Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
@@ -74,19 +77,25 @@ class AdPsgdProtocol final : public Protocol {
       return {};
     }
     Status status;
-    if (options_.order == AdPsgd::Order::parallel) {
+    const bool parallel = options_.order == AdPsgd::Order::parallel;
+    const bool ends = (k + 1) % steps() == 0;
+    if (parallel && options_.local_steps == 1) {
       status = average(k, gradient);
     } else {
       run_.timed(SpanKind::apply, [&] { gradient.apply(); });
-      status = ask(k);
-      if (status) status = average(k, {run_.x, {}, {}, {}});
+      if (ends && !parallel) status = ask(k);
+      // A resumed run may begin within a round, for which it has not asked.
+      if (ends && status && asking_) status = average(k, {run_.x, {}, {}, {}});
     }
     if (status && serving_) publish();
     return status;
   }
 
   Status finish() override {
-    if (asks(options_.mode, run_.world.rank())) return {};
+    if (asks(options_.mode, run_.world.rank())) {
+      // It may end within a round, when its neighbour has taken the mean already.
+      return asking_ ? average(run_.entered, {run_.x, {}, {}, {}}) : Status();
+    }
     const std::lock_guard lock(mutex_);
     closed_ = true;
     kernels::copy(run_.x, model());
@@ -94,10 +103,15 @@ class AdPsgdProtocol final : public Protocol {
   }
 
  private:
+  Iteration steps() const { return static_cast<Iteration>(options_.local_steps); }
+  /// The number of an exchange, which is begun in one iteration and ends in another.
+  Iteration exchange_of(Iteration k) const { return k / steps(); }
+
   // ---- As the one who asks.
 
   Status ask(Iteration k) {
     if (neighbours_.empty() || !asks(options_.mode, run_.world.rank())) return {};
+    asking_ = true;
     Random draw(key({run_.seed, static_cast<std::uint64_t>(run_.world.rank()), k}));
     const std::size_t peer = draw.below(neighbours_.size());
     // Who pulls has nothing to give.
@@ -108,7 +122,11 @@ class AdPsgdProtocol final : public Protocol {
     run_.timed(SpanKind::send, [&] {
       status = run_.world.transport().put_signal(
           peer_questions_[peer], at_peer_[peer] + line, run_.x.data, bytes, at_peer_[peer],
-          make_word(run_.world.incarnation(), numbered(k, false)));
+          make_word(run_.world.incarnation(), numbered(exchange_of(k), false)));
+      if (options_.local_steps > 1) {
+        asked_.resize(run_.x.bytes());
+        kernels::copy({asked_.data(), run_.x.count, run_.x.dtype}, run_.x);
+      }
     });
     return status;
   }
@@ -121,15 +139,23 @@ class AdPsgdProtocol final : public Protocol {
     Iteration number = 0;
     const auto answered = [&] {
       number = iteration_of(answer_.word(0));
-      return number / 2 == k + 1;
+      return number / 2 == exchange_of(k) + 1;
     };
     if (Status s = run_.wait(answered, "its neighbour's model"); !s) return s;
-    const ConstVectorView inputs[] = {run_.x, {answer_.data() + line, run_.x.count, run_.x.dtype}};
+    asking_ = false;
     // The bipartite neighbour has taken the mean already: both have the same, bit for bit.
     const double own = options_.mode == AdPsgd::Mode::bipartite ? 0 : 0.5;
-    const double weights[] = {own, 1 - own};
+    // With local steps the mean is of what x was when it asked, and the steps since then count on
+    // top of that.
+    const bool stepped = options_.local_steps > 1;
+    const ConstVectorView all_inputs[] = {run_.x,
+                                          {answer_.data() + line, run_.x.count, run_.x.dtype},
+                                          {asked_.data(), run_.x.count, run_.x.dtype}};
+    const double all_weights[] = {stepped ? 1 : own, 1 - own, own - 1};
+    const std::span inputs(all_inputs, stepped ? 3 : 2);
+    const std::span weights(all_weights, inputs.size());
     run_.timed(SpanKind::apply, [&] {
-      if (number == numbered(k, true)) return gradient.apply();
+      if (number == numbered(exchange_of(k), true)) return gradient.apply();
       gradient.average(inputs, weights, 0, run_.x.count);
       gradient.finish();
     });
@@ -210,6 +236,8 @@ class AdPsgdProtocol final : public Protocol {
   std::vector<RemoteRegion> peer_questions_;  // by neighbour
   std::vector<RemoteRegion> peer_answer_;
   std::vector<Iteration> answered_;  // the progress thread's
+  bool asking_ = false;              // an exchange is under way
+  std::vector<std::byte> asked_;     // with local steps: x as it was when it asked
   std::mutex mutex_;                 // guards model_ and closed_
   std::vector<std::byte> model_;
   bool closed_ = false;
@@ -221,18 +249,31 @@ class AdPsgdProtocol final : public Protocol {
 
 Options AdPsgd::describe() {
   return Options()
-      .add("mode", mode, {"bipartite", "pull"},
-           "both take the mean, which is preserved (the paper's); or one pulls and takes it alone")
+      .add("mode", mode, {"bipartite", "pull", "paper"},
+           "both take the mean, which is preserved (AD-PSGD's own); one pulls and takes it alone; "
+           "or "
+           "as DivShare's paper had it: random workers exchange models, which queue up")
       .add("order", order, {"parallel", "serial"},
-           "exchange while computing, or after the gradient");
+           "exchange while computing, or after the gradient; not with mode=paper")
+      .add("local_steps", local_steps, "iterations from one exchange to the next",
+           Range::at_least(1))
+      .add("fanout", fanout, "models that an exchange sends and asks for, with mode=paper",
+           Range::at_least(2));
+}
+
+void AdPsgd::validate(const RunShape&) const {
+  if (local_steps < 1) throw Error(Code::invalid_argument, "ad_psgd: local_steps is at least 1");
+  if (fanout < 2) throw Error(Code::invalid_argument, "ad_psgd: fanout is at least 2");
 }
 
 std::size_t AdPsgd::memory(const RunShape& shape) const {
+  if (mode == Mode::paper) return paper_ad_psgd_memory(shape);
   const std::size_t lanes = neighbours(mode, shape.rank, shape.graph.size()).size() + 1;
   return lanes * lane_bytes(shape.parameters * size_of(shape.dtype));
 }
 
 std::unique_ptr<Protocol> AdPsgd::make(const Run& run) const {
+  if (mode == Mode::paper) return make_paper_ad_psgd(run, *this);
   return std::make_unique<AdPsgdProtocol>(run, *this);
 }
 

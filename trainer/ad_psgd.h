@@ -20,14 +20,18 @@ struct AdPsgd {
   enum class Mode {
     bipartite,  // the paper's: workers of odd rank ask those of even rank, and both take the mean
     pull,       // everybody asks, and takes the mean with the neighbour's last model by itself
-  };
+    paper,  // as DivShare (WWW'25) was compared with: random workers exchange models, which queue
+  };        // up where links are slow; each takes the mean of what has come
+
   enum class Order { parallel, serial };
 
   Mode mode = Mode::bipartite;
   Order order = Order::parallel;  // parallel: exchange while computing; serial: after the gradient
+  int local_steps = 1;            // iterations from one exchange to the next
+  int fanout = 6;                 // mode=paper: models that an exchange sends and asks for
 
   Options describe();
-  void validate(const RunShape&) const {}
+  void validate(const RunShape&) const;
   std::size_t memory(const RunShape& shape) const;
   std::unique_ptr<Protocol> make(const Run& run) const;
   bool free_running() const { return true; }

@@ -32,6 +32,21 @@ double distance(ConstVectorView a, ConstVectorView b) {
   return std::sqrt(sum);
 }
 
+/// Of the workers' own models.
+Evaluation mean_evaluation(const std::function<Evaluation(ConstVectorView)>& evaluate,
+                           std::span<const ConstVectorView> models) {
+  const auto n = static_cast<double>(models.size());
+  Evaluation mean{0, 0};
+  for (const ConstVectorView& model : models) {
+    const Evaluation one = evaluate(model);
+    mean.loss += one.loss / n;
+    mean.accuracy = one.accuracy && mean.accuracy
+                        ? std::optional(*mean.accuracy + *one.accuracy / n)
+                        : std::nullopt;
+  }
+  return mean;
+}
+
 }  // namespace
 
 std::size_t Evaluator::memory(int workers, std::size_t count, Dtype dtype) {
@@ -165,7 +180,8 @@ void Evaluator::evaluate_next() {
     CurvePoint point;
     point.at = last;
     point.iteration = (first_ + index) * options_.every;
-    point.evaluation = options_.evaluate(mean);
+    point.evaluation =
+        options_.each ? mean_evaluation(options_.evaluate, snapshots) : options_.evaluate(mean);
     for (const ConstVectorView& snapshot : snapshots) {
       point.spread += (options_.dtype == Dtype::float32 ? distance<float>(snapshot, mean)
                                                         : distance<double>(snapshot, mean)) /

@@ -26,15 +26,16 @@ struct EvaluatorOptions {
   std::size_t count = 0;  // of the parameter vector
   Dtype dtype = Dtype::float32;
   std::function<Evaluation(ConstVectorView)> evaluate;  // rank 0's is used
+  bool each = false;  // evaluate each worker's model, and not their mean; the curve has the means
   std::optional<Target> target;
   /// Rank 0, from another thread: the target is reached, or `evaluate` has failed.
   std::function<void()> request_stop;
 };
 
 /// Evaluation beside the run: every `every` iterations each worker writes a snapshot into rank 0's
-/// memory, and rank 0 evaluates their mean on a thread of its own, or in virtual time at once and
-/// in no time. Nobody waits: where rank 0 is not done with earlier snapshots, one is left out.
-/// Workers that run freely, each at its own speed, leave theirs when rank 0 calls for them.
+/// memory, and rank 0 evaluates their mean, or each, on a thread of its own, or in virtual time at
+/// once and in no time. Nobody waits: where rank 0 is not done with earlier snapshots, one is left
+/// out. Workers that run freely, each at its own speed, leave theirs when rank 0 calls for them.
 /// Snapshots pass by modelled links, as they are no part of what is measured.
 class Evaluator {
  public:

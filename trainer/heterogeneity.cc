@@ -213,12 +213,24 @@ std::vector<sim::HostLink> read_links(const std::string& path, int hosts) {
   return links;
 }
 
-SlowLink parse_slow_link(const std::string& text, int workers) {
-  Option option("--slow-link", text, "rank=R,x=FACTOR");
-  const int rank = option.rank(workers);
+std::vector<SlowLink> parse_slow_link(const std::string& text, int workers) {
+  Option option("--slow-link", text, "rank=R,x=FACTOR or count=N,x=FACTOR");
+  std::vector<SlowLink> slow;
+  if (const auto given = option.take("count")) {
+    const double count = parse_number(*given, option.where("count"));
+    if (count != std::floor(count) || count < 0 || count > workers) {
+      option.fail(fmt::format("count {} is not from 0 to {}, the workers", *given, workers));
+    }
+    for (int i = 0; i < static_cast<int>(count); ++i) {
+      slow.push_back({static_cast<int>(std::int64_t{i} * workers / static_cast<int>(count)), 1});
+    }
+  } else {
+    slow.push_back({option.rank(workers), 1});
+  }
   const double factor = option.factor();
+  for (SlowLink& link : slow) link.factor = factor;
   option.finish();
-  return {rank, factor};
+  return slow;
 }
 
 }  // namespace slip

@@ -74,7 +74,8 @@ struct SlowLink {
   double factor = 1;
 };
 
-/// `--slow-link`: "rank=3,x=5". Throws Error(invalid_argument).
-SlowLink parse_slow_link(const std::string& text, int workers);
+/// `--slow-link`: "rank=3,x=5", or "count=30,x=5" for so many workers, spread evenly over the
+/// ranks. Throws Error(invalid_argument).
+std::vector<SlowLink> parse_slow_link(const std::string& text, int workers);
 
 }  // namespace slip

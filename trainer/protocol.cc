@@ -7,6 +7,7 @@
 #include "slipstream/trainer/all_reduce_sgd.h"
 #include "slipstream/trainer/d2.h"
 #include "slipstream/trainer/d_psgd.h"
+#include "slipstream/trainer/div_share.h"
 #include "slipstream/trainer/dybw.h"
 #include "slipstream/trainer/gradient_tracking.h"
 #include "slipstream/trainer/hop.h"
@@ -15,6 +16,7 @@
 #include "slipstream/trainer/quasi_global.h"
 #include "slipstream/trainer/relay_sgd.h"
 #include "slipstream/trainer/sgp.h"
+#include "slipstream/trainer/swift.h"
 
 namespace slip {
 namespace {
@@ -40,6 +42,8 @@ constexpr std::pair<std::string_view, Maker> registry[] = {
     {D2::name, make<D2>},
     {GradientTracking::name, make<GradientTracking>},
     {QuasiGlobal::name, make<QuasiGlobal>},
+    {DivShare::name, make<DivShare>},
+    {Swift::name, make<Swift>},
 };
 
 }  // namespace

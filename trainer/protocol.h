@@ -34,8 +34,9 @@ struct Run {
   Neighbourhood neighbourhood;  // this worker's in it
   const Heterogeneity& heterogeneity;
   MixingRow weights;
-  VectorView x;       // parameters(); the address never changes
-  Iteration entered;  // the iteration that this worker is in
+  VectorView x;                      // parameters(); the address never changes
+  std::vector<std::size_t> tensors;  // the elements of each of the model's parts, in their order
+  Iteration entered;                 // the iteration that this worker is in
 
   /// Waits for peers: answers a request to stop meanwhile, and keeps the timeline. Ends at `alarm`
   /// at the latest, which is no error.

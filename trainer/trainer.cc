@@ -47,6 +47,12 @@ Vector vector_of(const std::vector<Parameter>& parts) {
   return Vector(count, parts.empty() ? Dtype::float32 : parts.front().dtype);
 }
 
+std::vector<std::size_t> counts_of(const std::vector<Parameter>& parts) {
+  std::vector<std::size_t> counts;
+  for (const Parameter& part : parts) counts.push_back(part.count);
+  return counts;
+}
+
 using Entries = std::vector<std::pair<std::string, std::string>>;
 
 /// Options that must match are compared with rank 0's; a difference is named with both values.
@@ -138,6 +144,7 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
           options.heterogeneity,
           graph->mixing_row(w.rank(), graph->resolve(options.weights)),
           parameters.view(),
+          counts_of(parts),
           0},
       protocol(config->make(run)),
       superseded(protocol->superseded()) {
@@ -151,7 +158,7 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
     evaluator = std::make_unique<Evaluator>(
         world, EvaluatorOptions{name, options.evaluate_every, config->free_running(),
                                 parameters.view().count, parameters.view().dtype, options.evaluate,
-                                options.target, [this] { stop.request(); }});
+                                options.evaluate_each, options.target, [this] { stop.request(); }});
   }
 }
 

@@ -20,6 +20,7 @@
 #include "slipstream/trainer/checkpoint.h"
 #include "slipstream/trainer/d2.h"
 #include "slipstream/trainer/d_psgd.h"
+#include "slipstream/trainer/div_share.h"
 #include "slipstream/trainer/dybw.h"
 #include "slipstream/trainer/evaluation.h"
 #include "slipstream/trainer/gradient_tracking.h"
@@ -32,6 +33,7 @@
 #include "slipstream/trainer/quasi_global.h"
 #include "slipstream/trainer/relay_sgd.h"
 #include "slipstream/trainer/sgp.h"
+#include "slipstream/trainer/swift.h"
 #include "slipstream/trainer/trace.h"
 
 namespace slip {
@@ -72,6 +74,7 @@ struct TrainerOptions {
   // their mean to `evaluate`, on a thread of its own (in the simulator at once, in no time).
   Iteration evaluate_every = 0;
   std::function<Evaluation(ConstVectorView)> evaluate = {};  // rank 0's is used
+  bool evaluate_each = false;  // each worker's model instead, and the mean of these evaluations
 
   bool own_start = false;          // keep each worker's own start instead of rank 0's
   bool record_parameters = false;  // keep parameters() after every iteration, for tests

@@ -185,6 +185,34 @@ TEST_P(EveryProtocol, EvaluatesOnTheSideAndStopsAtTheTarget) {
       launch_options(GetParam().kind));
 }
 
+TEST(Evaluation, IsOfTheMeanModelOrTheMeanOfEachOnes) {
+  for (const bool each : {false, true}) {
+    LaunchOptions simulated;
+    simulated.kind = LaunchKind::simulated;
+    launch(
+        4,
+        [&](World& world) {
+          double x = world.rank();  // 0 to 3
+          TrainerOptions options;
+          options.iterations = 1;
+          options.own_start = true;
+          options.evaluate_every = 1;
+          options.evaluate_each = each;
+          options.evaluate = [](ConstVectorView model) {
+            const double value = model.as<double>()[0];
+            return Evaluation{value * value, value / 4};
+          };
+          Trainer trainer(world, {{&x, 1, Dtype::float64}}, Hop{}, options);
+          descend(world, trainer);
+          if (world.rank() != 0) return;
+          const Evaluation start = trainer.curve().at(0).evaluation;
+          EXPECT_NEAR(start.loss, each ? 14.0 / 4 : 2.25, 1e-12);
+          EXPECT_NEAR(start.accuracy.value(), 1.5 / 4, 1e-12);
+        },
+        simulated);
+  }
+}
+
 TEST_P(EveryProtocol, AWorldOfOneTrains) {
   launch(
       1,

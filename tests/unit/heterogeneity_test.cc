@@ -226,10 +226,25 @@ TEST_F(LinksFile, ThatIsNotThereIsRefused) {
 }
 
 TEST(Link, SlowLinkNamesARankAndAFactor) {
-  const SlowLink slow = parse_slow_link("rank=3,x=5", 4);
-  EXPECT_EQ(slow.rank, 3);
-  EXPECT_EQ(slow.factor, 5);
+  const auto slow = parse_slow_link("rank=3,x=5", 4);
+  ASSERT_EQ(slow.size(), 1u);
+  EXPECT_EQ(slow[0].rank, 3);
+  EXPECT_EQ(slow[0].factor, 5);
   EXPECT_THAT(message_of([] { parse_slow_link("rank=4,x=5", 4); }), HasSubstr("ranks are 0 to 3"));
+}
+
+TEST(Link, SlowLinksOfANumberOfWorkersAreSpreadEvenly) {
+  std::vector<int> ranks;
+  for (const SlowLink& slow : parse_slow_link("count=4,x=5", 10)) {
+    ranks.push_back(slow.rank);
+    EXPECT_EQ(slow.factor, 5);
+  }
+  EXPECT_THAT(ranks, testing::ElementsAre(0, 2, 5, 7));
+  EXPECT_TRUE(parse_slow_link("count=0,x=5", 10).empty());
+  EXPECT_EQ(parse_slow_link("count=10,x=5", 10).size(), 10u);
+  for (const char* text : {"count=11,x=5", "count=-1,x=5", "count=1.5,x=5"}) {
+    EXPECT_THAT(message_of([&] { parse_slow_link(text, 10); }), HasSubstr("0 to 10")) << text;
+  }
 }
 
 }  // namespace

@@ -149,7 +149,7 @@ TEST_P(Models, RunOnTheCallersThreadOnly) {
   }).join();
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Models, testing::Values("softmax", "mlp", "lenet"));
+INSTANTIATE_TEST_SUITE_P(All, Models, testing::Values("softmax", "mlp", "lenet", "gn_lenet"));
 
 class Learning : public Models {
  protected:
@@ -185,8 +185,10 @@ TEST(ModelNames, UnknownOnesAreRefusedWithTheAllowedOnes) {
     ADD_FAILURE() << "accepted";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::invalid_argument);
-    EXPECT_THAT(error.what(),
-                HasSubstr("'vgg' is unknown; allowed with --task digits are softmax, mlp, lenet"));
+    EXPECT_THAT(
+        error.what(),
+        HasSubstr(
+            "'vgg' is unknown; allowed with --task digits are softmax, mlp, lenet, gn_lenet"));
   }
 }
 

@@ -146,8 +146,8 @@ PerfOptions few() {
 }
 
 TEST(PerfRun, EveryTestChecksItsContentsAndFindsThemRight) {
-  for (const char* test :
-       {"put", "ring", "token", "update", "all-reduce", "partial-all-reduce", "relay"}) {
+  for (const char* test : {"put", "ring", "token", "update", "all-reduce", "partial-all-reduce",
+                           "relay", "fragment"}) {
     PerfOptions options = few();
     if (std::string(test) != "token") {
       options.begin = "100";

@@ -178,7 +178,8 @@ std::unique_ptr<Task> task_of(const TrainConfig& config, int rank) {
                     .batch = config.batch,
                     .seed = config.seed,
                     .rank = rank,
-                    .workers = config.workers.value_or(default_workers)});
+                    .workers = config.workers.value_or(default_workers),
+                    .evaluate_samples = config.evaluate_samples});
 }
 
 Plan make_plan(TrainConfig config) {

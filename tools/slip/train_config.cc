@@ -96,13 +96,13 @@ Options describe(TrainConfig& c) {
   Options options;
   options.section("What")
       .add("task", c.task,
-           "what is learned: digits, mnist:DIR, libsvm:FILE, none, targets, quadratic:..., "
-           "consensus:...")
-      .add(
-          "model", c.model,
-          "of images softmax, mlp (the default) or lenet; of libsvm svm (the default) or logistic; "
-          "toy tasks have none")
-      .add("partition", c.partition, "who has which data: iid, dirichlet=ALPHA or shards=N")
+           "what is learned: digits, mnist:DIR, cifar10:DIR, movielens:DIR, libsvm:FILE, none, "
+           "targets, quadratic:..., consensus:...")
+      .add("model", c.model,
+           "of images softmax, mlp (the default), lenet, gn_lenet (cifar10's default) or vgg11; of "
+           "movielens mf; of libsvm svm (the default) or logistic; toy tasks have none")
+      .add("partition", c.partition,
+           "who has which data: iid, dirichlet=ALPHA or shards=N; of movielens iid or user")
       .add("batch", c.batch, "samples of a mini-batch", Range::at_least(1))
       .add("lr", c.lr, "learning rate; by default the task's", Range::at_least(0))
       .add("lr-schedule", c.lr_schedule,
@@ -111,6 +111,10 @@ Options describe(TrainConfig& c) {
       .add("weight-decay", c.weight_decay, "pull towards zero, per step", Range::at_least(0))
       .add("evaluate-every", c.evaluate_every, "iterations between evaluations, 0: at the end only",
            Range::at_least(0))
+      .add("evaluate", c.evaluate, {"mean", "each"},
+           "the mean model (the default), or each worker's, of which the curve has the mean")
+      .add("evaluate-samples", c.evaluate_samples,
+           "held-out images that an evaluation looks at; by default all", Range::at_least(1))
       .add("seed", c.seed, "the same seed, the same draws");
   options.section("How")
       .add("protocol", c.protocol, "how workers average; --protocol NAME --help lists its options")
@@ -147,7 +151,7 @@ Options describe(TrainConfig& c) {
       .add("link", c.link,
            "rate=60mbit,latency=1ms between hosts: modelled in sim, by pacing on threads and shm")
       .add("inner-link", c.inner_link, "the same within a host")
-      .add("slow-link", c.slow_link, "rank=3,x=5 (repeatable)")
+      .add("slow-link", c.slow_link, "rank=3,x=5, or count=7,x=5 for so many (repeatable)")
       .add("links", c.links,
            "FILE of lines 'from to rate=60mbit,latency=1ms': pairs of hosts; else --link");
   options.section("Out")
@@ -199,8 +203,9 @@ sim::NetworkOptions network_of(const TrainConfig& config) {
     network.links = read_links(config.links, config.hosts.value_or(workers));
   }
   for (const std::string& item : config.slow_link) {
-    const SlowLink slow = parse_slow_link(item, workers);
-    network.slow.emplace_back(slow.rank, slow.factor);
+    for (const SlowLink& slow : parse_slow_link(item, workers)) {
+      network.slow.emplace_back(slow.rank, slow.factor);
+    }
   }
   return network;
 }

@@ -26,6 +26,8 @@ struct TrainConfig {
   double momentum = 0;
   double weight_decay = 0;
   std::int64_t evaluate_every = 10;
+  std::string evaluate;  // empty: mean
+  std::optional<int> evaluate_samples;
   std::uint64_t seed = 1;
   // How
   std::string protocol = "hop";

@@ -40,6 +40,7 @@ TrainerOptions trainer_options(const Plan& plan, Task& evaluator) {
   options.heterogeneity = heterogeneity_of(config);
   options.evaluate_every = static_cast<Iteration>(config.evaluate_every);
   options.evaluate = [&evaluator](ConstVectorView x) { return evaluator.evaluate(x); };
+  options.evaluate_each = config.evaluate == "each";
   options.own_start = true;  // the task says where it starts
   options.record_parameters = config.record_parameters;
   options.timeline_spans = timeline_capacity(config);

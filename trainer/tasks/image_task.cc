@@ -1,12 +1,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "slipstream/trainer/tasks/cifar_internal.h"
 #include "slipstream/trainer/tasks/digits_internal.h"
 #include "slipstream/trainer/tasks/idx_internal.h"
 #include "slipstream/trainer/tasks/image_task_internal.h"
@@ -47,15 +49,43 @@ struct Problem {
 
 ProcessCache<Problem> problems;
 
+/// Where images come from.
+struct Source {
+  std::string_view prefix;  // of --task; what follows is a folder, if anything
+  ImageShape shape;
+  std::string_view model;  // where the user names none
+  ImageData (*read)(const std::string& folder);
+};
+
+constexpr std::array<Source, 3> sources{{
+    // One set of digits for all seeds, as with files: a seed changes the run and not the data.
+    {"digits", grey_images, "mlp", [](const std::string&) { return make_digits(); }},
+    {"mnist:", grey_images, "mlp", [](const std::string& folder) { return read_mnist(folder); }},
+    {"cifar10:", colour_images, "gn_lenet",
+     [](const std::string& folder) { return read_cifar10(folder); }},
+}};
+
+const Source* source_of(std::string_view task) {
+  const auto is_it = [&](const Source& source) {
+    return source.prefix.ends_with(':') ? task.starts_with(source.prefix) : task == source.prefix;
+  };
+  const auto found = std::ranges::find_if(sources, is_it);
+  return found == sources.end() ? nullptr : &*found;
+}
+
 class ImageTask : public Task {
  public:
   ImageTask(std::string_view model_name, std::unique_ptr<Model> model,
-            std::shared_ptr<const Problem> problem, MiniBatches batches, std::uint64_t seed)
+            std::shared_ptr<const Problem> problem, MiniBatches batches, const TaskOptions& options)
       : model_name_(model_name),
         model_(std::move(model)),
         problem_(std::move(problem)),
         batches_(std::move(batches)),
-        seed_(seed) {}
+        seed_(options.seed),
+        tested_(problem_->images.test.size()) {
+    if (!options.evaluate_samples) return;
+    tested_ = std::min(tested_, static_cast<std::size_t>(*options.evaluate_samples));
+  }
 
   std::size_t parameter_count() const override { return model_->parameter_count(); }
 
@@ -72,15 +102,15 @@ class ImageTask : public Task {
   Evaluation evaluate(ConstVectorView parameters) override {
     const ImageSet& test = problem_->images.test;
     Score total;
-    for (std::size_t first = 0; first < test.size(); first += test_batch) {
+    for (std::size_t first = 0; first < tested_; first += test_batch) {
       begin_batch();
-      const std::size_t end = std::min(first + test_batch, test.size());
+      const std::size_t end = std::min(first + test_batch, tested_);
       for (std::size_t i = first; i < end; ++i) add(test, i);
       const Score score = model_->score(parameters.as<float>(), batch());
       total.loss += score.loss;
       total.correct += score.correct;
     }
-    const auto n = static_cast<double>(test.size());
+    const auto n = static_cast<double>(tested_);
     return {.loss = total.loss / n, .accuracy = static_cast<double>(total.correct) / n};
   }
 
@@ -96,10 +126,11 @@ class ImageTask : public Task {
 
   void add(const ImageSet& set, std::size_t sample) {
     const auto [factor, offset] = problem_->scaling;
-    const auto image = std::span(set.pixels).subspan(sample * image_pixels, image_pixels);
+    const std::size_t size = problem_->images.shape.pixels();
+    const auto image = std::span(set.pixels).subspan(sample * size, size);
     const std::size_t before = pixels_.size();
-    pixels_.resize(before + image_pixels);
-    for (std::size_t i = 0; i < image_pixels; ++i) {
+    pixels_.resize(before + size);
+    for (std::size_t i = 0; i < size; ++i) {
       pixels_[before + i] = static_cast<float>(image[i]) * factor + offset;
     }
     labels_.push_back(set.labels[sample]);
@@ -112,6 +143,7 @@ class ImageTask : public Task {
   std::shared_ptr<const Problem> problem_;
   MiniBatches batches_;
   std::uint64_t seed_;
+  std::size_t tested_;         // images
   std::vector<float> pixels_;  // the batch being assembled
   std::vector<std::int64_t> labels_;
 };
@@ -119,21 +151,20 @@ class ImageTask : public Task {
 }  // namespace
 
 std::unique_ptr<Task> make_image_task(const TaskOptions& options) {
-  constexpr std::string_view mnist = "mnist:";
-  const bool digits = options.task == "digits";
-  if (!digits && !options.task.starts_with(mnist)) return nullptr;
+  const Source* source = source_of(options.task);
+  if (source == nullptr) return nullptr;
 
-  const std::string_view model_name = choose_model(options, image_models, "mlp");
-  std::unique_ptr<Model> model = make_model(model_name);
-  // One set of digits for all seeds, as with files: a seed changes the run and not the data.
+  const std::string_view model_name =
+      choose_model(options, models_for(source->shape), source->model);
+  std::unique_ptr<Model> model = make_model(model_name, source->shape);
   const auto problem = problems.get(options.task, [&] {
-    ImageData images = digits ? make_digits() : read_mnist(options.task.substr(mnist.size()));
+    ImageData images = source->read(options.task.substr(source->prefix.size()));
     const Scaling scaling = scaling_of(images.train);
     return Problem{std::move(images), scaling};
   });
   return std::make_unique<ImageTask>(model_name, std::move(model), problem,
                                      make_mini_batches(options, problem->images.train.labels),
-                                     options.seed);
+                                     options);
 }
 
 }  // namespace slip

@@ -9,95 +9,19 @@
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/random.h"
-#include "slipstream/runtime/posix_internal.h"
 #include "slipstream/trainer/quantity.h"
 #include "slipstream/trainer/tasks/libsvm_internal.h"
-#include "slipstream/trainer/tasks/unpacked_file_internal.h"
+#include "slipstream/trainer/tasks/text_lines_internal.h"
 
 namespace slip {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t block = std::size_t{1} << 20;
-constexpr std::size_t longest_line = std::size_t{1} << 26;
 constexpr std::uint32_t largest_index = 100'000'000;     // parameters are dense
 constexpr std::size_t most_rows = std::size_t{1} << 31;  // shares count them in 32 bits
 constexpr std::size_t held_out = 5;                      // one row of so many
 constexpr std::uint64_t hold_out_seed = 1;
-
-constexpr std::string_view blanks = " \t\r";
-
-/// The lines of a file, one after the other.
-class Lines {
- public:
-  explicit Lines(const fs::path& path) : path_(path), file_(path) {}
-
-  /// False at the end. `line` is valid until the next call.
-  bool next(std::string_view& line) {
-    ++number_;
-    for (std::size_t searched = 0;;) {
-      const std::string_view rest = std::string_view(text_).substr(at_);
-      if (const std::size_t end = rest.find('\n', searched); end != rest.npos) {
-        line = rest.substr(0, end);
-        at_ += end + 1;
-        return true;
-      }
-      if (ended_) {
-        line = rest;
-        at_ = text_.size();
-        return !line.empty();
-      }
-      if (rest.size() > longest_line) {
-        refuse(fmt::format("it is longer than {} bytes, the most that is read", longest_line));
-      }
-      searched = rest.size();
-      text_.erase(0, at_);
-      at_ = 0;
-      text_.resize(searched + block);
-      auto* const end = reinterpret_cast<std::uint8_t*>(text_.data()) + searched;
-      const std::size_t got = file_.read({end, block});
-      text_.resize(searched + got);
-      ended_ = got < block;
-    }
-  }
-
-  /// About the line at hand: FILE:LINE: WHY.
-  [[noreturn]] void refuse(std::string_view why) const {
-    throw Error(Code::bad_data, fmt::format("{}:{}: {}", path_.string(), number_, why));
-  }
-
- private:
-  fs::path path_;
-  UnpackedFile file_;
-  std::string text_;    // read but not yet passed on, from at_
-  std::size_t at_ = 0;  // the next line
-  std::size_t number_ = 0;
-  bool ended_ = false;
-};
-
-/// What stands in a message for a word of the file.
-std::string quoted(std::string_view word) {
-  constexpr std::size_t shown = 40;
-  return fmt::format("'{}{}'", printable(word.substr(0, shown)), word.size() > shown ? "..." : "");
-}
-
-/// The next word of `line`, which becomes the rest; empty at its end.
-std::string_view take_word(std::string_view& line) {
-  line.remove_prefix(std::min(line.find_first_not_of(blanks), line.size()));
-  const std::string_view word = line.substr(0, line.find_first_of(blanks));
-  line.remove_prefix(word.size());
-  return word;
-}
-
-/// All of `text` as a finite number, a plus in front allowed.
-std::optional<double> number(std::string_view text) {
-  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return {};
-  return value;
-}
 
 /// The rows of one file; labels as they stand there.
 struct RawSet {

@@ -6,6 +6,7 @@
 #include "slipstream/trainer/tasks/image_task_internal.h"
 #include "slipstream/trainer/tasks/linear_task_internal.h"
 #include "slipstream/trainer/tasks/mini_batches_internal.h"
+#include "slipstream/trainer/tasks/rating_task_internal.h"
 #include "slipstream/trainer/tasks/task.h"
 #include "slipstream/trainer/tasks/toy_tasks_internal.h"
 
@@ -23,6 +24,7 @@ std::unique_ptr<Task> make_task(const TaskOptions& options) {
   }
   if (auto task = make_image_task(options)) return task;
   if (auto task = make_linear_task(options)) return task;
+  if (auto task = make_rating_task(options)) return task;
 
   const std::string_view text = options.task;
   const std::size_t colon = text.find(':');
@@ -36,8 +38,8 @@ std::unique_ptr<Task> make_task(const TaskOptions& options) {
   throw Error(
       Code::invalid_argument,
       fmt::format(
-          "--task: '{}' is unknown; allowed are digits, mnist:DIR, libsvm:FILE, none, targets, "
-          "quadratic:KEY=VALUE,..., consensus:dim=D",
+          "--task: '{}' is unknown; allowed are digits, mnist:DIR, cifar10:DIR, movielens:DIR, "
+          "libsvm:FILE, none, targets, quadratic:KEY=VALUE,..., consensus:dim=D",
           text));
 }
 

@@ -4,7 +4,6 @@
 
 #include "slipstream/base/random.h"
 #include "slipstream/trainer/tasks/mini_batches_internal.h"
-#include "slipstream/trainer/tasks/partition_internal.h"
 #include "slipstream/trainer/tasks/process_cache_internal.h"
 
 namespace slip {
@@ -46,13 +45,17 @@ double MiniBatches::iterations_per_epoch() const {
 }
 
 MiniBatches make_mini_batches(const TaskOptions& options, std::span<const std::uint8_t> labels) {
+  return make_mini_batches(options, [&] {
+    return partition(labels, options.partition, options.workers,
+                     static_cast<std::size_t>(options.batch), options.seed);
+  });
+}
+
+MiniBatches make_mini_batches(const TaskOptions& options, FunctionRef<Shares()> deal) {
   const auto shares =
       partitions.get(fmt::format("{} {} {} {} {}", options.partition, options.workers,
                                  options.batch, options.seed, options.task),
-                     [&] {
-                       return partition(labels, options.partition, options.workers,
-                                        static_cast<std::size_t>(options.batch), options.seed);
-                     });
+                     deal);
   // All shares live as long as one of them is in use.
   const auto& share = (*shares)[static_cast<std::size_t>(options.rank)];
   return {std::shared_ptr<const MiniBatches::Share>(shares, &share), options.batch, options.seed,

@@ -6,7 +6,9 @@
 #include <span>
 #include <vector>
 
+#include "slipstream/base/function_ref.h"
 #include "slipstream/base/word.h"
+#include "slipstream/trainer/tasks/partition_internal.h"
 #include "slipstream/trainer/tasks/task.h"
 
 namespace slip {
@@ -43,5 +45,7 @@ constexpr int largest_batch = 1 << 16;  // times the largest iteration it still 
 /// Those of `options.rank`, where samples with these `labels` are dealt as `options.partition`
 /// says; dealt once per process. Throws as partition().
 MiniBatches make_mini_batches(const TaskOptions& options, std::span<const std::uint8_t> labels);
+/// The same where `deal` makes the shares.
+MiniBatches make_mini_batches(const TaskOptions& options, FunctionRef<Shares()> deal);
 
 }  // namespace slip

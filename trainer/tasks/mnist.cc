@@ -5,7 +5,6 @@
 #include <string>
 #include <utility>
 
-#include "slipstream/base/error.h"
 #include "slipstream/trainer/tasks/idx_internal.h"
 #include "slipstream/trainer/tasks/unpacked_file_internal.h"
 
@@ -15,14 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 fs::path find(const fs::path& folder, const std::string& name) {
-  for (const char* ending : {"", ".gz", ".xz"}) {
-    const fs::path file = folder / (name + ending);
-    std::error_code ignored;
-    if (fs::is_regular_file(file, ignored)) return file;
-  }
-  throw Error(Code::not_found,
-              fmt::format("{}: no {}, .gz or .xz here; name the folder with the four IDX files",
-                          folder.string(), name));
+  return find_packed(folder, name, "the four IDX files");
 }
 
 ImageSet read_set(const fs::path& folder, const std::string& name) {

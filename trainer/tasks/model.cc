@@ -40,7 +40,12 @@ const Module& module() {
 
 }  // namespace
 
-std::unique_ptr<Model> make_model(std::string_view name) {
+std::span<const std::string_view> models_for(ImageShape shape) {
+  // Five poolings leave nothing of the smaller ones.
+  return std::span(image_models).first(image_models.size() - (shape == grey_images ? 1 : 0));
+}
+
+std::unique_ptr<Model> make_model(std::string_view name, ImageShape shape) {
   if (!have_models()) {
     throw Error(
         Code::not_supported,
@@ -49,7 +54,7 @@ std::unique_ptr<Model> make_model(std::string_view name) {
                     "(libsvm:FILE, none, targets, quadratic, consensus)",
                     module().error));
   }
-  return std::unique_ptr<Model>(module().make(name));
+  return std::unique_ptr<Model>(module().make(name, shape));
 }
 
 bool have_models() { return module().make != nullptr; }

@@ -118,11 +118,33 @@ Shares deal_dirichlet(std::span<const std::uint8_t> labels, std::size_t workers,
   return shares;
 }
 
-[[noreturn]] void refuse_count(std::size_t samples, std::string_view name, std::size_t needed) {
+Shares deal_users(std::span<const std::uint32_t> users, std::size_t workers, std::size_t count,
+                  Random& random) {
+  const Indices order = shuffled(count, random);
+  std::vector<std::size_t> worker_of(count);
+  for (std::size_t w = 0; w < workers; ++w) {
+    for (std::size_t i = cut(count, w, workers); i < cut(count, w + 1, workers); ++i) {
+      worker_of[order[i]] = w;
+    }
+  }
+  Shares shares(workers);
+  for (std::size_t i = 0; i < users.size(); ++i) {
+    shares[worker_of[users[i]]].push_back(static_cast<std::uint32_t>(i));
+  }
+  return shares;
+}
+
+[[noreturn]] void refuse_count(std::size_t samples, std::string_view name, std::size_t needed,
+                               std::string_view what = "samples") {
   throw Error(Code::invalid_argument,
-              fmt::format("--partition {} needs at least {} samples, one for each piece; the data "
+              fmt::format("--partition {} needs at least {} {}, one for each piece; the data "
                           "have {}: use fewer workers",
-                          name, needed, samples));
+                          name, needed, what, samples));
+}
+
+[[noreturn]] void refuse_name(std::string_view name, std::string_view allowed) {
+  throw Error(Code::invalid_argument,
+              fmt::format("--partition: '{}' is unknown; allowed are {}", name, allowed));
 }
 
 }  // namespace
@@ -150,10 +172,24 @@ Shares partition(std::span<const std::uint8_t> labels, std::string_view name, in
     if (labels.size() < pieces) refuse_count(labels.size(), name, pieces);
     return deal_shards(labels, n, static_cast<std::size_t>(shards), random);
   }
-  throw Error(
-      Code::invalid_argument,
-      fmt::format("--partition: '{}' is unknown; allowed are iid, dirichlet=ALPHA, shards=N",
-                  name));
+  refuse_name(name, "iid, dirichlet=ALPHA, shards=N");
+}
+
+Shares partition_ratings(std::span<const std::uint32_t> users, std::string_view name, int workers,
+                         std::uint64_t seed) {
+  const auto n = static_cast<std::size_t>(workers);
+  Random random(key({seed, partition_stream}));
+  if (name == "iid") {
+    if (users.size() < n) refuse_count(users.size(), name, n);
+    return deal_iid(users.size(), n, random);
+  }
+  if (name == "user") {
+    // Numbered from 0 on, each with a rating.
+    const std::size_t count = users.empty() ? 0 : std::size_t{std::ranges::max(users)} + 1;
+    if (count < n) refuse_count(count, name, n, "users");
+    return deal_users(users, n, count, random);
+  }
+  refuse_name(name, "iid, user (with --task movielens)");
 }
 
 }  // namespace slip

@@ -23,4 +23,10 @@ using Shares = std::vector<std::vector<std::uint32_t>>;
 Shares partition(std::span<const std::uint8_t> labels, std::string_view name, int workers,
                  std::size_t minimum, std::uint64_t seed);
 
+/// The same for ratings, of each of which `users` says whose it is:
+///   iid   as above
+///   user  users in random order are dealt in equal numbers (to within one), with all their ratings
+Shares partition_ratings(std::span<const std::uint32_t> users, std::string_view name, int workers,
+                         std::uint64_t seed);
+
 }  // namespace slip

@@ -45,17 +45,19 @@ class Task {
 
 /// What selects and shapes a task; field names are the options' names.
 struct TaskOptions {
-  // digits | mnist:DIR | libsvm:FILE | libsvm:train=FILE,test=FILE, and the toy tasks: none |
-  // targets | quadratic:... | consensus:...
+  // digits | mnist:DIR | cifar10:DIR | movielens:DIR | movielens:DIR/SPLIT | libsvm:FILE |
+  // libsvm:train=FILE,test=FILE, and the toy tasks: none | targets | quadratic:... | consensus:...
   std::string task = "digits";
-  // Of images softmax | mlp | lenet, of libsvm svm | logistic; empty: the task's own choice. Toy
-  // tasks have none.
+  // Of images softmax | mlp | lenet | gn_lenet | vgg11, of movielens mf, of libsvm svm | logistic;
+  // empty: the task's own choice. Toy tasks have none.
   std::string model;
-  std::string partition = "iid";  // iid | dirichlet=ALPHA | shards=N
+  std::string partition = "iid";  // iid | dirichlet=ALPHA | shards=N; of movielens iid | user
   int batch = 32;
   std::uint64_t seed = 1;
   int rank = 0;
   int workers = 1;
+  /// Of images: how many of the held-out ones evaluate() looks at, the first; empty: all.
+  std::optional<int> evaluate_samples = {};
 };
 
 /// Throws Error (invalid_argument, not_found, io, bad_data, or not_supported for a model in a build

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <initializer_list>
+#include <utility>
 #include <vector>
 
 #include "slipstream/base/random.h"
@@ -18,8 +20,6 @@ namespace {
 
 using Shape = std::vector<std::int64_t>;
 using Tensors = std::vector<at::Tensor>;
-
-constexpr std::int64_t side = image_side;
 
 at::Tensor softmax_logits(const at::Tensor& images, const Tensors& p) {
   return at::linear(images.flatten(1), p[0], p[1]);
@@ -37,20 +37,106 @@ at::Tensor lenet_logits(const at::Tensor& images, const Tensors& p) {
   return at::linear(x, p[8], p[9]);
 }
 
+at::Tensor gn_lenet_logits(const at::Tensor& images, const Tensors& p) {
+  at::Tensor x = images;
+  for (std::size_t layer = 0; layer < 3; ++layer) {
+    const auto* q = &p[4 * layer];
+    x = at::group_norm(at::conv2d(x, q[0], q[1], 1, 2), 2, q[2], q[3]);
+    x = at::max_pool2d(at::relu(x), 2);
+  }
+  return at::linear(x.flatten(1), p[12], p[13]);
+}
+
+at::Tensor vgg11_logits(const at::Tensor& images, const Tensors& p) {
+  constexpr std::array pooled{true, true, false, true, false, true, false, true};
+  at::Tensor x = images;
+  for (std::size_t layer = 0; layer < pooled.size(); ++layer) {
+    x = at::relu(at::conv2d(x, p[2 * layer], p[2 * layer + 1], 1, 1));
+    if (pooled[layer]) x = at::max_pool2d(x, 2);
+  }
+  x = at::relu(at::linear(x.flatten(1), p[16], p[17]));
+  x = at::relu(at::linear(x, p[18], p[19]));
+  return at::linear(x, p[20], p[21]);
+}
+
+/// Of parameters: a tensor's sizes; one of one dimension is a bias, or the factors of a
+/// normalisation.
+struct Tensor {
+  Shape shape;
+  bool factors = false;
+};
+using Layout = std::vector<Tensor>;
+
+Tensor tensor(Shape shape) { return {std::move(shape)}; }
+
+Layout linear(std::initializer_list<std::int64_t> widths) {
+  Layout layout;
+  for (const auto* width = widths.begin(); width + 1 != widths.end(); ++width) {
+    layout.push_back(tensor({width[1], width[0]}));
+    layout.push_back(tensor({width[1]}));
+  }
+  return layout;
+}
+
+Layout operator+(Layout a, const Layout& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+Layout convolution(std::int64_t from, std::int64_t to, std::int64_t size) {
+  return {tensor({to, from, size, size}), tensor({to})};
+}
+
+struct Sizes {
+  std::int64_t channels;
+  std::int64_t side;
+  std::int64_t pixels() const { return channels * side * side; }
+};
+
+Layout softmax_layout(Sizes s) { return linear({s.pixels(), 10}); }
+Layout mlp_layout(Sizes s) { return linear({s.pixels(), 128, 10}); }
+
+Layout lenet_layout(Sizes s) {
+  const std::int64_t left = (s.side / 2 - 4) / 2;
+  return convolution(s.channels, 6, 5) + convolution(6, 16, 5) +
+         linear({16 * left * left, 120, 84, 10});
+}
+
+Layout gn_lenet_layout(Sizes s) {
+  Layout layout;
+  std::int64_t from = s.channels;
+  for (const std::int64_t to : {32, 32, 64}) {
+    layout = layout + convolution(from, to, 5) + Layout{{{to}, true}, tensor({to})};
+    from = to;
+  }
+  const std::int64_t left = s.side / 8;
+  return layout + linear({64 * left * left, 10});
+}
+
+Layout vgg11_layout(Sizes s) {
+  Layout layout;
+  std::int64_t from = s.channels;
+  for (const std::int64_t to : {64, 128, 256, 256, 512, 512, 512, 512}) {
+    layout = layout + convolution(from, to, 3);
+    from = to;
+  }
+  return layout + linear({512, 512, 512, 10});
+}
+
 struct Architecture {
   std::string_view name;
   double learning_rate;
-  std::vector<Shape> shapes;  // weights and biases alternate
+  double gain;  // the square of weights' bound, times their inputs
+  Layout (*layout)(Sizes images);
   at::Tensor (*logits)(const at::Tensor& images, const Tensors& parameters);
 };
 
-const std::array<Architecture, 3> architectures{{
-    {"softmax", 0.02, {{10, side* side}, {10}}, softmax_logits},
-    {"mlp", 0.1, {{128, side* side}, {128}, {10, 128}, {10}}, mlp_logits},
-    {"lenet",
-     0.05,
-     {{6, 1, 5, 5}, {6}, {16, 6, 5, 5}, {16}, {120, 400}, {120}, {84, 120}, {84}, {10, 84}, {10}},
-     lenet_logits},
+constexpr std::array<Architecture, 5> architectures{{
+    {"softmax", 0.02, 3, softmax_layout, softmax_logits},
+    {"mlp", 0.1, 3, mlp_layout, mlp_logits},
+    {"lenet", 0.05, 3, lenet_layout, lenet_logits},
+    {"gn_lenet", 0.05, 3, gn_lenet_layout, gn_lenet_logits},
+    {"vgg11", 0.05, 6, vgg11_layout, vgg11_logits},
 }};
 
 std::size_t elements(const Shape& shape) {
@@ -72,8 +158,9 @@ void use_one_thread() {
 
 class TorchModel : public Model {
  public:
-  explicit TorchModel(const Architecture& architecture) : architecture_(architecture) {
-    for (const Shape& shape : architecture_.shapes) count_ += elements(shape);
+  TorchModel(const Architecture& architecture, Sizes images)
+      : architecture_(architecture), images_(images), layout_(architecture.layout(images)) {
+    for (const Tensor& t : layout_) count_ += elements(t.shape);
   }
 
   std::size_t parameter_count() const override { return count_; }
@@ -81,12 +168,16 @@ class TorchModel : public Model {
   void initialise(std::span<float> parameters, std::uint64_t seed) const override {
     Random random(seed);
     std::size_t at = 0;
-    for (const Shape& shape : architecture_.shapes) {
+    for (const auto& [shape, factors] : layout_) {
       const std::span<float> part = parameters.subspan(at, elements(shape));
       at += part.size();
+      if (factors) {
+        std::ranges::fill(part, 1.0F);
+        continue;
+      }
       const bool is_bias = shape.size() == 1;
       const double inputs = static_cast<double>(part.size()) / static_cast<double>(shape[0]);
-      const double bound = is_bias ? 0 : std::sqrt(3 / inputs);
+      const double bound = is_bias ? 0 : std::sqrt(architecture_.gain / inputs);
       for (float& x : part) x = static_cast<float>(random.uniform(-bound, bound));
     }
   }
@@ -118,9 +209,9 @@ class TorchModel : public Model {
   /// through those of parameters, pixels and labels.
   Tensors views(const float* flat) const {
     Tensors tensors;
-    for (const Shape& shape : architecture_.shapes) {
-      tensors.push_back(at::from_blob(const_cast<float*>(flat), shape));
-      flat += elements(shape);
+    for (const Tensor& t : layout_) {
+      tensors.push_back(at::from_blob(const_cast<float*>(flat), t.shape));
+      flat += elements(t.shape);
     }
     return tensors;
   }
@@ -140,8 +231,8 @@ class TorchModel : public Model {
 
   at::Tensor logits(const ImageBatch& batch, const Tensors& parameters) const {
     const auto n = static_cast<std::int64_t>(batch.labels.size());
-    const at::Tensor images =
-        at::from_blob(const_cast<float*>(batch.pixels.data()), {n, 1, side, side});
+    const at::Tensor images = at::from_blob(const_cast<float*>(batch.pixels.data()),
+                                            {n, images_.channels, images_.side, images_.side});
     return architecture_.logits(images, parameters);
   }
 
@@ -151,6 +242,8 @@ class TorchModel : public Model {
   }
 
   const Architecture& architecture_;
+  const Sizes images_;
+  const Layout layout_;
   std::size_t count_ = 0;
   const float* parameters_ = nullptr;  // what `bound_` stands on
   const float* gradient_ = nullptr;
@@ -161,7 +254,9 @@ class TorchModel : public Model {
 }  // namespace slip
 
 /// Found by model.cc under make_torch_model_symbol.
-extern "C" slip::Model* slip_make_torch_model(std::string_view name) {
+extern "C" slip::Model* slip_make_torch_model(std::string_view name, slip::ImageShape shape) {
   using namespace slip;
-  return new TorchModel(*std::ranges::find(architectures, name, &Architecture::name));
+  return new TorchModel(
+      *std::ranges::find(architectures, name, &Architecture::name),
+      {static_cast<std::int64_t>(shape.channels), static_cast<std::int64_t>(shape.side)});
 }

@@ -26,6 +26,16 @@ void refuse_file(const fs::path& file, std::string_view why) {
   throw Error(Code::bad_data, fmt::format("{}: {}", file.string(), why));
 }
 
+fs::path find_packed(const fs::path& folder, const std::string& name, std::string_view what) {
+  for (const char* ending : {"", ".gz", ".xz"}) {
+    const fs::path file = folder / (name + ending);
+    std::error_code ignored;
+    if (fs::is_regular_file(file, ignored)) return file;
+  }
+  throw Error(Code::not_found, fmt::format("{}: no {}, .gz or .xz here; name the folder with {}",
+                                           folder.string(), name, what));
+}
+
 UnpackedFile::UnpackedFile(const fs::path& file) : file_(file) {
   std::ifstream probe(file, std::ios::binary);
   if (!probe) {

@@ -5,12 +5,18 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace slip {
 
 /// Throws Error(bad_data): "FILE: WHY".
 [[noreturn]] void refuse_file(const std::filesystem::path& file, std::string_view why);
+
+/// `folder/name`, or with the ending .gz or .xz. Throws Error(not_found), which says that the
+/// folder with `what` is to be named.
+std::filesystem::path find_packed(const std::filesystem::path& folder, const std::string& name,
+                                  std::string_view what);
 
 /// The unpacked bytes of a plain, gzip or xz file, told apart by its first bytes.
 class UnpackedFile {

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "slipstream/collectives/latest_slots.h"
+#include "slipstream/runtime/neighbourhood.h"
+#include "slipstream/runtime/progress.h"
+#include "slipstream/runtime/world.h"
+
+namespace slip {
+
+/// Messages in the background, as DivShare (WWW'25) and SWIFT (ICLR'23) send them: what a worker
+/// posts leaves while it goes on computing, latest wins at the receiver (see LatestSlots), and
+/// nobody ever waits.
+///
+/// A put cannot be recalled. So messages wait in a queue of our own, of which only a small window
+/// is posted, and the next follows when one has arrived: a flush drops all that was not posted.
+/// Those for a receiver that has no slot to spare just then let others pass. Two threads meet here,
+/// the worker's and the progress thread; a lock is held for the length of a look at the slots.
+class Mailbox {
+ public:
+  using Buffer = std::vector<std::byte>;
+  using Message = LatestSlots::Message;
+  using Keep = LatestSlots::Keep;
+
+  /// One message to one neighbour: bytes of `buffer`, which nobody changes any more.
+  struct Letter {
+    std::size_t out = 0;  // index of Neighbourhood::out
+    int kind = 0;
+    Iteration round = 0;
+    std::shared_ptr<const Buffer> buffer;
+    std::size_t first = 0;
+    std::size_t bytes = 0;
+  };
+
+  struct Options {
+    std::size_t bytes = 0;  // of the largest message
+    int kinds = 1;
+    /// A message that has come counts as lost. Called with the lock held, as is `answer`.
+    std::function<bool(const Message&)> lost = {};
+    /// What is sent, behind all that waits, upon a message.
+    std::function<std::optional<Letter>(const Message&)> answer = {};
+  };
+
+  /// Made by all workers with the same name and options; waits for the neighbours. Throws Error.
+  Mailbox(const World& world, std::string_view name, const Neighbourhood& neighbourhood,
+          Options options);
+
+  static std::size_t memory(std::size_t in_neighbours, std::size_t out_neighbours,
+                            std::size_t bytes, int kinds);
+
+  /// Messages that are posted and have not arrived: at most one on the wire, one behind it, and as
+  /// many small ones as their acknowledgements take.
+  static std::size_t window(int kinds);
+
+  /// Memory for the next letters, not in use any more.
+  std::shared_ptr<Buffer> buffer(std::size_t bytes);
+
+  /// Sends these letters in their order. With `flush`, what waits to be posted is dropped first.
+  Status post(std::span<const Letter> letters, bool flush);
+
+  /// The newest messages, by kind and then by sender; to be read until `give_back`, once. With
+  /// Keep::newest they stay, to be taken again, until newer ones have come.
+  std::span<const Message> take();
+  Status give_back(Keep keep = Keep::none);
+
+  /// Letters that wait to be posted.
+  std::size_t waiting() const;
+
+ private:
+  bool progress();
+  Status pump();
+  void count();
+
+  const World& world_;
+  const Options options_;
+  mutable std::mutex mutex_;  // guards what follows
+  LatestSlots slots_;
+  std::deque<Letter> queue_;
+  std::vector<std::size_t> under_way_;  // slots
+  std::vector<std::shared_ptr<Buffer>> buffers_;
+  std::uint64_t sent_ = 0;  // not counted yet
+  std::uint64_t bytes_ = 0;
+  std::unique_ptr<Progress::Handle> serving_;  // last: it is gone before what it uses
+};
+
+}  // namespace slip

@@ -1,0 +1,62 @@
+// Protocols in which nobody waits, between processes: they learn, and leave complete reports.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "slip_program.h"
+#include "slipstream/trainer/report.h"
+
+namespace slip {
+namespace {
+
+using testing::Each;
+using testing::SizeIs;
+using Words = std::vector<std::string>;
+
+struct Case {
+  std::string name;
+  Words protocol;
+};
+
+class WaitFree : public testing::TestWithParam<std::tuple<Case, std::string>> {};
+
+TEST_P(WaitFree, LearnsBetweenProcesses) {
+  const auto& [what, transport] = GetParam();
+  if (transport == "ucx" && !SLIP_HAVE_UCX) GTEST_SKIP() << "this build has no UCX";
+  Words arguments{"train",  "--transport", transport,   "--task",   "quadratic:dim=50",
+                  "--lr",   "0.3",         "--workers", "4",        "--iterations",
+                  "100",    "--compute",   "2ms",       "--report", "report.json",
+                  "--slow", "rank=1,x=3",  "--protocol"};
+  arguments.insert(arguments.end(), what.protocol.begin(), what.protocol.end());
+  SlipProgram slip(arguments);
+  const Outcome outcome = slip.wait();
+  ASSERT_TRUE(outcome.end.ok()) << outcome.error;
+  const Report report = read_report(slip.folder() / "report.json");
+  EXPECT_EQ(report.transport, transport);
+  EXPECT_THAT(report.iterations, Each(100U));
+  EXPECT_THAT(report.per_worker, SizeIs(4));
+  EXPECT_GT(report.updates.sent, 100U);
+  EXPECT_GT(report.updates.used, 50U);
+  EXPECT_LE(report.updates.used + report.updates.late, report.updates.sent);
+  EXPECT_GE(report.bytes_sent, report.updates.sent * 8);
+  ASSERT_FALSE(report.curve.empty());
+  EXPECT_LT(report.final.loss.value(), 0.1 * report.curve.front().loss.value());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    SlipTrain, WaitFree,
+    testing::Combine(testing::Values(Case{"div_share", {"div_share"}},
+                                     Case{"div_share_lossy", {"div_share", "--drop", "p=0.1"}},
+                                     Case{"div_share_queue",
+                                          {"div_share", "--set", "flush=false", "--set",
+                                           "fraction=1"}},
+                                     Case{"swift", {"swift"}},
+                                     Case{"ad_psgd_paper", {"ad_psgd", "--set", "mode=paper"}}),
+                     testing::Values("shm", "ucx")),
+    [](const auto& info) { return std::get<0>(info.param).name + "_" + std::get<1>(info.param); });
+
+}  // namespace
+}  // namespace slip
