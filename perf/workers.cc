@@ -85,7 +85,7 @@ void run_process(const PerfOptions& options, const std::function<void(World&)>& 
 }  // namespace
 
 void run_workers(const PerfOptions& options, const std::function<void(World&)>& work) {
-  if (options.transport == "shm" || options.transport == "ucx") {
+  if (options.transport != "threads" && options.transport != "sim") {
     if (tcp_options_from_environment()) {
       run_process(options, work);
     } else {

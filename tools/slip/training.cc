@@ -144,7 +144,7 @@ bool joins_a_world(TrainConfig& config) {
   if (!is_of_processes(config)) {
     fail(
         fmt::format("--transport is '{}', which is one process; allowed with a launcher or "
-                    "--rendezvous are auto, shm, ucx",
+                    "--rendezvous are auto, shm, ucx, verbs",
                     config.transport));
   }
   return true;
