@@ -201,7 +201,9 @@ std::shared_ptr<Engine::Peer> Engine::peer_for(int rank, const Address& address)
   peer->address = address;
   peer->heard = steady_now();
   peer->way = connector_->way_to(address, rank);
-  poll_all();  // a number of a queue pair that is gone may come again
+  // A queue pair's number may come again. Knocks are not answered here: one may be this peer's.
+  while (poll() > 0) {
+  }
   peer->channel = std::make_unique<Channel>(device_, buffers_, completions_.get(), receives_.get(),
                                             window_);
   if (known && known->failure) lose(*known, "it has been started again");
