@@ -140,8 +140,24 @@ std::string choose_network(Bootstrap& bootstrap, const WorldOptions& options) {
   return all_have_it ? "verbs" : "ucx";
 }
 
+/// As `Topology` shares this host's rails among its workers; "" where none is known.
+std::string nearest_rail(const std::vector<Introduction>& all, int rank) {
+  std::vector<Topology::Member> here;
+  int index = 0;
+  for (std::size_t peer = 0; peer < all.size(); ++peer) {
+    if (all[peer].host != shm::host_identity()) continue;
+    if (peer == static_cast<std::size_t>(rank)) index = static_cast<int>(here.size());
+    here.push_back({0, all[peer].cpus});
+  }
+  if (here.empty()) here.push_back({0, allowed_cpus()});
+  const Topology topology(here, {std::make_shared<const Machine>(read_machine())});
+  const Nic* const nic = topology.nic(index);
+  return nic != nullptr ? nic->name : "";
+}
+
 std::unique_ptr<NetworkTransport> make_network(const World::Parts& parts, const std::string& name,
-                                               std::shared_ptr<Doorbell> doorbell) {
+                                               std::shared_ptr<Doorbell> doorbell,
+                                               const std::vector<Introduction>& all) {
   const WorldOptions& options = parts.options;
   const int rank = parts.bootstrap ? parts.bootstrap->rank() : 0;
   if (name == "ucx") {
@@ -154,7 +170,7 @@ std::unique_ptr<NetworkTransport> make_network(const World::Parts& parts, const 
   verbs.connect_timeout = options.join_timeout;
   verbs.doorbell = std::move(doorbell);
   verbs.settings = settings_of(options);
-  if (const Nic* nic = parts.real_topology->get().nic(rank)) verbs.nearest = {nic->name};
+  verbs.nearest = [&all, rank] { return nearest_rail(all, rank); };
   return make_verbs_transport(std::move(verbs));
 }
 
@@ -187,7 +203,8 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
   }
   if (!takes_shm || far != all.end()) {
     auto made = make_network(
-        parts, takes_shm ? choose_network(*parts.bootstrap, options) : options.transport, doorbell);
+        parts, takes_shm ? choose_network(*parts.bootstrap, options) : options.transport, doorbell,
+        all);
     network = made.get();
     doorbell = network->doorbell();
     if (takes_shm) {
@@ -236,16 +253,6 @@ std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
     parts->bootstrap = std::make_unique<TcpBootstrap>(*join);
     all = introduce(*parts->bootstrap, options);
   }
-  if (parts->bootstrap) {
-    const auto members = std::make_shared<const std::vector<Topology::Member>>(members_of(all));
-    parts->real_topology = std::make_shared<LazyTopology>(
-        [members](int rank) { return members->at(static_cast<std::size_t>(rank)).host; },
-        [members, &bootstrap = *parts->bootstrap, options] {
-          return gather_topology(bootstrap, *members, options.join_timeout);
-        });
-  } else {
-    parts->real_topology = local_topology(1);
-  }
   choose_transport(*parts, all);
   if (parts->bootstrap) {
     parts->progress = progress_thread();
@@ -254,9 +261,16 @@ std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
       const bool is_near = one.host == shm::host_identity();
       if (is_near && peer != parts->bootstrap->rank()) watch_process(*parts, peer, one.pid);
     }
+    const auto members = std::make_shared<const std::vector<Topology::Member>>(members_of(all));
+    parts->real_topology = std::make_shared<LazyTopology>(
+        [members](int rank) { return members->at(static_cast<std::size_t>(rank)).host; },
+        [members, &bootstrap = *parts->bootstrap, options] {
+          return gather_topology(bootstrap, *members, options.join_timeout);
+        });
   } else {
     parts->bootstrap = std::make_unique<LocalBootstrap>(std::make_shared<LocalStore>(1), 0,
                                                         *parts->waiter, *parts->clock);
+    parts->real_topology = local_topology(1);
   }
   parts->topology = modelled_or(parts->real_topology, parts->bootstrap->size(), options);
   pace(*parts);

@@ -56,12 +56,12 @@ Channel::Channel(const Device& device, Buffers& buffers, ibv_cq* completions, ib
       window_(window),
       received_(window),
       cells_(window),
-      in_flight_(std::size_t{2} * window) {
+      in_flight_(send_queue_for(window)) {
   const std::size_t bytes = std::size_t{window} * cell_bytes;
   mailbox_ = page_memory(bytes);
   if (!mailbox_) throw Error(Code::out_of_memory, "verbs: no memory for a mailbox");
   mailbox_registration_ = device.register_memory(mailbox_.get(), bytes);
-  pair_.reset(create_pair(device, completions, receives, 2 * window, &most_inline_));
+  pair_.reset(create_pair(device, completions, receives, send_queue_for(window), &most_inline_));
   first_packet_ = std::random_device()() & packet_mask;
   ibv_qp_attr initial{};
   initial.qp_state = IBV_QPS_INIT;

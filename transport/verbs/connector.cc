@@ -22,9 +22,9 @@ void change(const Device& device, ibv_qp* pair, ibv_qp_attr attributes, int mask
 }  // namespace
 
 Connector::Connector(const Device& device, ibv_cq* completions) : device_(device) {
-  memory_ = page_memory(std::size_t{most_completions} * slot_bytes);
+  memory_ = page_memory(std::size_t{knock_completions} * slot_bytes);
   if (!memory_) throw Error(Code::out_of_memory, "verbs: no memory to connect peers with");
-  registration_ = device.register_memory(memory_.get(), std::size_t{most_completions} * slot_bytes);
+  registration_ = device.register_memory(memory_.get(), std::size_t{knock_completions} * slot_bytes);
   ibv_qp_init_attr wanted{};
   wanted.send_cq = completions;
   wanted.recv_cq = completions;

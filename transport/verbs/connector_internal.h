@@ -5,6 +5,7 @@
 
 #include "slipstream/transport/verbs/buffers_internal.h"
 #include "slipstream/transport/verbs/device_internal.h"
+#include "slipstream/transport/verbs/window_internal.h"
 #include "slipstream/transport/verbs/wire_internal.h"
 
 namespace slip::verbs {
@@ -17,8 +18,6 @@ class Connector {
   Connector(const Device& device, ibv_cq* completions);
 
   std::uint32_t number() const { return pair_->qp_num; }
-  /// How many of the completion queue's entries it may take.
-  static constexpr std::uint32_t most_completions = 96;
 
   /// A way to `there`. Throws Error.
   AddressHandle way_to(const Address& there, int rank) const;
@@ -29,7 +28,7 @@ class Connector {
 
  private:
   static constexpr std::uint32_t sends = 32;
-  static constexpr std::uint32_t receives = most_completions - sends;
+  static constexpr std::uint32_t receives = knock_completions - sends;
   static constexpr std::size_t slot_bytes = 256;  // a knock, behind the header of its route
 
   void post_receive(std::uint32_t slot);

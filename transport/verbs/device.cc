@@ -119,7 +119,7 @@ std::vector<Port> list_ports() {
   return ports;
 }
 
-Device::Device(const VerbsSettings& settings, const std::vector<std::string>& nearest)
+Device::Device(const VerbsSettings& settings, const std::function<std::string()>& nearest)
     : choice_(choose(list_ports(), settings, nearest)) {
   int count = 0;
   const Devices devices = list_devices(&count);

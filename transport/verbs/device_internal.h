@@ -35,7 +35,7 @@ std::vector<Port> list_ports();
 class Device {
  public:
   /// Throws Error.
-  Device(const VerbsSettings& settings, const std::vector<std::string>& nearest);
+  Device(const VerbsSettings& settings, const std::function<std::string()>& nearest);
 
   const Choice& choice() const { return choice_; }
   ibv_context* context() const { return context_.get(); }

@@ -20,30 +20,13 @@ using namespace std::chrono_literals;
 
 /// What is larger goes in pieces, so that copies and their sending overlap.
 constexpr std::size_t chunk_bytes = Buffers::largest;
-constexpr std::uint32_t least_window = 4;
 
 std::uint64_t draw_life() {
   std::random_device random;
   return std::uint64_t{random()} << 32 | random();
 }
 
-/// Of all that the windows let be under way; see window_internal.h.
-constexpr std::uint32_t receives_for(std::uint32_t window) { return 2 * window; }
-constexpr std::uint32_t completions_for(std::uint32_t window) { return 2 * window + 2 * window; }
-
 }  // namespace
-
-std::uint32_t window_for(int peers, int most_completions, int most_receives) {
-  const auto count = static_cast<std::uint64_t>(std::max(peers, 1));
-  const auto fits = [&](std::uint32_t window) {
-    return count * completions_for(window) + Connector::most_completions <=
-               static_cast<std::uint64_t>(std::max(most_completions, 0)) &&
-           count * receives_for(window) <= static_cast<std::uint64_t>(std::max(most_receives, 0));
-  };
-  std::uint32_t window = most_window;
-  while (window >= least_window && !fits(window)) window /= 2;
-  return window >= least_window ? window : 0;
-}
 
 // ---- Set-up.
 
@@ -56,6 +39,7 @@ Engine::Engine(VerbsOptions options)
     options_.doorbell = std::make_shared<Doorbell>();
     options_.doorbell->writers_fence = !asymmetric_fences();
   }
+  options_.nearest = nullptr;  // what it refers to may go
   make_queues();
   connector_ = std::make_unique<Connector>(device_, completions_.get());
   address_.life = life_;
@@ -84,7 +68,7 @@ void Engine::make_queues() {
   if (!events_) throw_verbs(choice, "cannot make a channel of events", errno);
   fcntl(events_->fd, F_SETFL, fcntl(events_->fd, F_GETFL) | O_NONBLOCK);
   const auto count = static_cast<std::uint32_t>(peers);
-  const std::uint32_t entries = count * completions_for(window_) + Connector::most_completions;
+  const std::uint32_t entries = count * completions_for(window_) + knock_completions;
   completions_.reset(library().ibv_create_cq(device_.context(), static_cast<int>(entries), nullptr,
                                              events_.get(), 0));
   if (!completions_) throw_verbs(choice, "cannot make a completion queue", errno);
@@ -226,7 +210,8 @@ void Engine::knock(Peer& peer, Knock::Kind kind) {
 /// asks for. What it sends first says the same.
 void Engine::answer(const Knock& knock) {
   const bool is_link = knock.from.link == Link::infiniband || knock.from.link == Link::ethernet;
-  if (knock.to != life_ || knock.rank < 0 || knock.rank == options_.rank || !is_link ||
+  if (knock.to != life_ || knock.rank < 0 || knock.rank >= options_.workers ||
+      knock.rank == options_.rank || !is_link ||
       knock.window != window_ || gone_.contains(knock.from.life)) {
     return;
   }

@@ -23,11 +23,6 @@ namespace slip::verbs {
 
 inline Time steady_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
-/// How large a window may be where `peers` share a device's queues: the largest power of two up to
-/// `most_window`. 0: not even the smallest fits.
-constexpr std::uint32_t most_window = 64;
-std::uint32_t window_for(int peers, int most_completions, int most_receives);
-
 /// A word and where in the region it goes.
 struct Signal {
   std::size_t offset;

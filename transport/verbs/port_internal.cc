@@ -95,7 +95,7 @@ std::string describe(const Choice& choice) {
 }
 
 Choice choose(const std::vector<Port>& ports, const VerbsSettings& settings,
-              const std::vector<std::string>& nearest) {
+              const std::function<std::string()>& nearest) {
   if (ports.empty()) fail("verbs: this host has no RDMA device (ibv_devinfo shows them)");
   std::vector<const Port*> fitting;
   for (const Port& port : ports) {
@@ -121,13 +121,15 @@ Choice choose(const std::vector<Port>& ports, const VerbsSettings& settings,
     fail(fmt::format("verbs: no port is active: {}; connect it and set its network interface up",
                      states));
   }
-  const auto distance = [&](const Port* port) {
-    return std::find(nearest.begin(), nearest.end(), port->device) - nearest.begin();
-  };
-  const Port& port =
-      **std::min_element(fitting.begin(), fitting.end(), [&](const Port* a, const Port* b) {
-        return distance(a) < distance(b);
-      });
+  const Port* used = fitting.front();
+  const auto is_other = [&](const Port* port) { return port->device != used->device; };
+  if (nearest && std::any_of(fitting.begin(), fitting.end(), is_other)) {
+    const auto near =
+        std::find_if(fitting.begin(), fitting.end(),
+                     [name = nearest()](const Port* port) { return port->device == name; });
+    if (near != fitting.end()) used = *near;
+  }
+  const Port& port = *used;
   Choice choice;
   choice.device = port.device;
   choice.port = port.number;

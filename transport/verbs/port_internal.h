@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -49,9 +50,9 @@ struct Choice {
 };
 std::string describe(const Choice& choice);
 
-/// Error names what does not fit, and what there is. `nearest` as in VerbsOptions.
+/// Error names what does not fit, and what there is. `nearest` as in VerbsOptions; may be null.
 Choice choose(const std::vector<Port>& ports, const VerbsSettings& settings,
-              const std::vector<std::string>& nearest);
+              const std::function<std::string()>& nearest);
 
 /// Where a worker is found.
 struct Place {

@@ -1,11 +1,10 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "slipstream/base/time.h"
 #include "slipstream/transport/network_transport.h"
@@ -14,11 +13,11 @@ namespace slip {
 
 /// Which port of which RDMA device carries a worker's messages, and how. What is not given is chosen.
 struct VerbsSettings {
-  std::string device;           // mlx5_0; else the first that is near and has an active port
-  std::optional<int> port;      // from 1; else the first active one
-  std::optional<int> gid;       // index in the port's table; else RoCE v2's of an IPv4 address
-  std::optional<unsigned> pkey;  // a partition, 0x8001; else the port's first
-  std::optional<int> mtu;       // bytes of a packet at most: 256, 512, ..., 4096; else the port's
+  std::string device = {};            // mlx5_0; else the nearest that has an active port
+  std::optional<int> port = {};       // from 1; else the first active one
+  std::optional<int> gid = {};        // index in the port's table; else RoCE v2's of an IPv4 address
+  std::optional<unsigned> pkey = {};  // a partition, 0x8001; else the port's first
+  std::optional<int> mtu = {};        // bytes of a packet, 256, 512, ..., 4096; else the port's
   /// How a word reaches its reader: by a completion that the receiver drives, or straight into
   /// memory that is polled, where payload and word are one write. `automatic` polls where the
   /// device promises that the bytes of a write land in order.
@@ -49,8 +48,8 @@ struct VerbsOptions {
   /// Rung when a word has arrived; made where it is null.
   std::shared_ptr<Doorbell> doorbell = {};
   VerbsSettings settings = {};
-  /// Names of devices, the nearest first, to choose from in this order.
-  std::vector<std::string> nearest = {};
+  /// Where there are several devices: the name of the one to prefer.
+  std::function<std::string()> nearest = {};
 };
 
 /// Workers of any hosts of one InfiniBand or RoCE network, through libibverbs: one queue pair of a

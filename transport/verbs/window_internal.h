@@ -43,6 +43,29 @@ constexpr std::uint32_t immediate(Notice notice, std::uint64_t number) {
 constexpr Notice notice_of(std::uint32_t immediate) { return static_cast<Notice>(immediate >> 30); }
 constexpr std::uint32_t number_of(std::uint32_t immediate) { return immediate & number_mask; }
 
+constexpr std::uint32_t most_window = 64;
+constexpr std::uint32_t least_window = 4;
+
+/// For each peer, of the queues that all share.
+constexpr std::uint32_t receives_for(std::uint32_t window) { return 2 * window; }
+constexpr std::uint32_t send_queue_for(std::uint32_t window) { return 2 * window; }
+constexpr std::uint32_t completions_for(std::uint32_t window) {
+  return receives_for(window) + send_queue_for(window);
+}
+/// Of connector_internal.h, in the same completion queue.
+constexpr std::uint32_t knock_completions = 96;
+
+/// The largest window with which a device that has such queues serves all peers. 0: there is none.
+constexpr std::uint32_t window_for(int peers, int most_completions, int most_receives) {
+  const auto fits = [&](std::uint32_t window) {
+    return std::int64_t{peers} * completions_for(window) + knock_completions <= most_completions &&
+           std::int64_t{peers} * receives_for(window) <= most_receives;
+  };
+  std::uint32_t window = most_window;
+  while (window >= least_window && !fits(window)) window /= 2;
+  return window >= least_window ? window : 0;
+}
+
 /// The sender's side of a direction. Sizes are powers of two up to 2^16.
 class SendWindow {
  public:
