@@ -22,6 +22,8 @@ set(SLIP_WITH_PMIX AUTO CACHE STRING "Workers that srun or mpirun starts, throug
 set_property(CACHE SLIP_WITH_PMIX PROPERTY STRINGS AUTO ON OFF)
 set(SLIP_WITH_MPI AUTO CACHE STRING "World::from_mpi, in a library of its own: AUTO, ON or OFF")
 set_property(CACHE SLIP_WITH_MPI PROPERTY STRINGS AUTO ON OFF)
+set(SLIP_WITH_VERBS AUTO CACHE STRING "Workers of several hosts, through RDMA verbs: AUTO, ON or OFF")
+set_property(CACHE SLIP_WITH_VERBS PROPERTY STRINGS AUTO ON OFF)
 
 # -ffp-contract=off: one seed gives one history on every machine.
 set(SLIP_COMPILE_OPTIONS -Wall -Wextra -Werror -ffp-contract=off)
@@ -96,6 +98,18 @@ if(SLIP_WITH_MPI)
     message(STATUS "MPI: not found; no World::from_mpi (package libopenmpi-dev)")
   else()
     message(FATAL_ERROR "SLIP_WITH_MPI is ${SLIP_WITH_MPI}, and MPI is not here (package libopenmpi-dev)")
+  endif()
+endif()
+
+set(SLIP_HAVE_VERBS OFF)
+if(SLIP_WITH_VERBS)
+  pkg_check_modules(VERBS QUIET libibverbs>=1.11)
+  if(VERBS_FOUND)
+    set(SLIP_HAVE_VERBS ON)
+  elseif(SLIP_WITH_VERBS STREQUAL "AUTO")
+    message(STATUS "verbs: not found; InfiniBand and RoCE through UCX alone (package libibverbs-dev)")
+  else()
+    message(FATAL_ERROR "SLIP_WITH_VERBS is ${SLIP_WITH_VERBS}, and libibverbs of rdma-core 32 or newer is not here (package libibverbs-dev)")
   endif()
 endif()
 

@@ -66,7 +66,7 @@ int resolve_workers(const PerfOptions& options) {
 }
 
 void run_workers(const PerfOptions& options, const std::function<void(World&)>& work) {
-  if (options.transport == "shm" || options.transport == "ucx") {
+  if (options.transport != "threads" && options.transport != "sim") {
     if (find_launcher()) {
       run_process(options, work);
     } else {

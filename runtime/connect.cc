@@ -18,6 +18,7 @@
 #include "slipstream/transport/paced_transport.h"
 #include "slipstream/transport/shm/segment.h"
 #include "slipstream/transport/shm/shm_transport.h"
+#include "slipstream/transport/ucx/ucx_transport.h"
 
 namespace slip {
 namespace {
@@ -57,7 +58,7 @@ void watch_process(World::Parts& parts, int peer, long pid) {
 /// While it is there, the peers that the transport loses end this worker's waits.
 class ConnectionWatch final : public Progress::Handle {
  public:
-  ConnectionWatch(UcxTransport& transport, const World::Parts& parts) : transport_(transport) {
+  ConnectionWatch(NetworkTransport& transport, const World::Parts& parts) : transport_(transport) {
     transport.on_lost([abort = parts.abort, waiter = parts.waiter](const Status& why) {
       abort->abort(why);
       waiter->wake();
@@ -66,7 +67,7 @@ class ConnectionWatch final : public Progress::Handle {
   ~ConnectionWatch() override { transport_.on_lost(nullptr); }
 
  private:
-  UcxTransport& transport_;
+  NetworkTransport& transport_;
 };
 
 /// Every worker says who and where it is, and checks what the others say.
@@ -123,6 +124,58 @@ std::vector<Topology::Member> members_of(const std::vector<Introduction>& all) {
   return members;
 }
 
+VerbsSettings settings_of(const WorldOptions& options) {
+  return options.verbs ? *options.verbs : verbs_settings_from_environment();
+}
+
+/// What `transport` auto takes between hosts: verbs, if all have an RDMA device on one kind of link,
+/// else ucx.
+std::string choose_network(Bootstrap& bootstrap, const WorldOptions& options) {
+  const auto name_of = [](int rank) { return fmt::format("rdma/{}", rank); };
+  const VerbsStatus here = verbs_status(settings_of(options));
+  const std::string link = here.unusable.empty() ? here.link : "none";
+  bootstrap.put(name_of(bootstrap.rank()), link);
+  bool all_have_it = link != "none";
+  for (int peer = 0; peer < bootstrap.size(); ++peer) {
+    all_have_it = bootstrap.get(name_of(peer), options.join_timeout) == link && all_have_it;
+  }
+  return all_have_it ? "verbs" : "ucx";
+}
+
+/// As `Topology` shares this host's rails among its workers; "" where none is known.
+std::string nearest_rail(const std::vector<Introduction>& all, int rank) {
+  std::vector<Topology::Member> here;
+  int index = 0;
+  for (std::size_t peer = 0; peer < all.size(); ++peer) {
+    if (all[peer].host != shm::host_identity()) continue;
+    if (peer == static_cast<std::size_t>(rank)) index = static_cast<int>(here.size());
+    here.push_back({0, all[peer].cpus});
+  }
+  if (here.empty()) here.push_back({0, allowed_cpus()});
+  const Topology topology(here, {std::make_shared<const Machine>(read_machine())});
+  const Nic* const nic = topology.nic(index);
+  return nic != nullptr ? nic->name : "";
+}
+
+std::unique_ptr<NetworkTransport> make_network(const World::Parts& parts, const std::string& name,
+                                               std::shared_ptr<Doorbell> doorbell,
+                                               const std::vector<Introduction>& all) {
+  const WorldOptions& options = parts.options;
+  const int rank = parts.bootstrap ? parts.bootstrap->rank() : 0;
+  if (name == "ucx") {
+    return make_ucx_transport({rank, options.peer_timeout, options.join_timeout, doorbell});
+  }
+  VerbsOptions verbs;
+  verbs.rank = rank;
+  verbs.workers = parts.bootstrap ? parts.bootstrap->size() : 1;
+  verbs.peer_timeout = options.peer_timeout;
+  verbs.connect_timeout = options.join_timeout;
+  verbs.doorbell = std::move(doorbell);
+  verbs.settings = settings_of(options);
+  verbs.nearest = [&all, rank] { return nearest_rail(all, rank); };
+  return make_verbs_transport(std::move(verbs));
+}
+
 /// The transport, and the doorbell that it rings. `all` is empty for a world of one.
 void choose_transport(World::Parts& parts, const std::vector<Introduction>& all) {
   const WorldOptions& options = parts.options;
@@ -130,20 +183,20 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
     return one.host != shm::host_identity();
   });
   const bool takes_shm = options.transport == "shm" || options.transport == "auto";
-  if (!takes_shm && options.transport != "ucx") {
-    throw Error(Code::invalid_argument,
-                fmt::format("transport is '{}'; allowed are auto, shm, ucx", options.transport));
+  if (!takes_shm && options.transport != "ucx" && options.transport != "verbs") {
+    throw Error(
+        Code::invalid_argument,
+        fmt::format("transport is '{}'; allowed are auto, shm, ucx, verbs", options.transport));
   }
-  const int rank = parts.bootstrap ? parts.bootstrap->rank() : 0;
   if (options.transport == "shm" && far != all.end()) {
     const auto peer = static_cast<int>(far - all.begin());
     throw Error(Code::not_supported,
                 fmt::format("rank {} is on another host than rank {}, which shared memory does not "
-                            "reach; choose transport auto or ucx",
-                            peer, rank),
+                            "reach; choose transport auto, ucx or verbs",
+                            peer, parts.bootstrap->rank()),
                 peer);
   }
-  UcxTransport* ucx = nullptr;
+  NetworkTransport* network = nullptr;
   std::shared_ptr<Doorbell> doorbell;
   if (takes_shm) {
     auto shm = std::make_unique<ShmTransport>("shm");
@@ -151,9 +204,11 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
     parts.transport = std::move(shm);
   }
   if (!takes_shm || far != all.end()) {
-    auto made = make_ucx_transport({rank, options.peer_timeout, options.join_timeout, doorbell});
-    ucx = made.get();
-    doorbell = ucx->doorbell();
+    auto made = make_network(
+        parts, takes_shm ? choose_network(*parts.bootstrap, options) : options.transport, doorbell,
+        all);
+    network = made.get();
+    doorbell = network->doorbell();
     if (takes_shm) {
       parts.transport = std::make_unique<MixedTransport>(
           std::move(parts.transport), std::move(made), [all](int peer) {
@@ -164,11 +219,11 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
     }
   }
   parts.waiter = std::make_shared<RealWaiter>(doorbell, parts.clock, parts.abort, options.max_spin,
-                                              ucx != nullptr ? parts.transport.get() : nullptr);
-  if (ucx == nullptr) return;
+                                              network != nullptr ? parts.transport.get() : nullptr);
+  if (network == nullptr) return;
   parts.progress = progress_thread();
   parts.driving = parts.progress->serve(*parts.transport, [] { return false; });
-  parts.watches.push_back(std::make_unique<ConnectionWatch>(*ucx, parts));
+  parts.watches.push_back(std::make_unique<ConnectionWatch>(*network, parts));
 }
 
 void pace(World::Parts& parts) {

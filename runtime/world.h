@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "slipstream/runtime/wait.h"
 #include "slipstream/transport/sim/network.h"
 #include "slipstream/transport/transport.h"
+#include "slipstream/transport/verbs/verbs_transport.h"
 
 namespace slip {
 
@@ -28,10 +30,13 @@ struct WorldOptions {
   /// How long a wait for peers may last before it is an error. Generous: a straggler is no corpse,
   /// and lost peers are noticed by other means.
   Duration wait_timeout = std::chrono::minutes(10);
-  /// How bytes travel between processes: "shm" within a host, "ucx", or "auto", which is shm within
-  /// a host and ucx between hosts. Workers of one process always share memory.
+  /// How bytes travel between processes: "shm" within a host, "ucx", "verbs", or "auto": shm within a
+  /// host, and between hosts verbs where all have an RDMA device, else ucx. Workers of one process
+  /// always share memory.
   std::string transport = "auto";
-  /// Over ucx: a peer whose progress thread is silent for so long is lost.
+  /// The RDMA device of this worker; by default as SLIP_VERBS_DEVICE and its like say.
+  std::optional<VerbsSettings> verbs = {};
+  /// Over ucx and verbs: a peer whose progress thread is silent for so long is lost.
   Duration peer_timeout = std::chrono::seconds(10);
   /// Longest busy wait before a worker parks; zero where workers outnumber processors by far.
   Duration max_spin = std::chrono::microseconds(50);

@@ -5,6 +5,8 @@
 
 #include "slipstream/trainer/ad_psgd.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// AD-PSGD as DivShare (WWW'25) was compared with: every round a worker sends its model to
@@ -15,3 +17,5 @@ std::unique_ptr<Protocol> make_paper_ad_psgd(const Run& run, const AdPsgd& optio
 std::size_t paper_ad_psgd_memory(const RunShape& shape);
 
 }  // namespace slip
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 #include "slipstream/base/random.h"
 #include "slipstream/runtime/neighbourhood.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace slip {
 
 /// All workers but `rank`, as neighbours in both directions.
@@ -32,3 +34,5 @@ inline std::vector<std::size_t> random_peers(std::size_t peers, int wanted, Rand
 }
 
 }  // namespace slip
+
+#pragma GCC visibility pop

@@ -3,23 +3,23 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 
-#include "slipstream/transport/transport.h"
-#include "slipstream/transport/ucx/ucx_transport.h"
+#include "slipstream/transport/network_transport.h"
 
 namespace slip {
 
-/// Shared memory within this host, and UCX to other hosts: what each pair of workers takes is known
-/// when they meet. Regions are of shared memory that UCX may write, too.
+/// Shared memory within this host, and a network to other hosts: what each pair of workers takes is
+/// known when they meet. Regions are of shared memory that the network may write, too.
 class MixedTransport final : public Transport {
  public:
   /// `is_near(peer)`: shared memory reaches it. Both ring the same doorbell.
-  MixedTransport(std::unique_ptr<Transport> near, std::unique_ptr<UcxTransport> far,
+  MixedTransport(std::unique_ptr<Transport> near, std::unique_ptr<NetworkTransport> far,
                  std::function<bool(int peer)> is_near);
   ~MixedTransport() override;
 
-  std::string_view name() const override { return "shm+ucx"; }
+  std::string_view name() const override { return name_; }
   Region allocate(std::size_t bytes, Bell bell) override;
   RemoteRegion attach(int peer, std::string_view key) override;
   Status put(const RemoteRegion& to, std::size_t offset, const void* from,
@@ -43,8 +43,9 @@ class MixedTransport final : public Transport {
     return region.mapped() ? *near_ : static_cast<Transport&>(*far_);
   }
 
+  const std::string name_;  // "shm+ucx"
   const std::unique_ptr<Transport> near_;
-  const std::unique_ptr<UcxTransport> far_;
+  const std::unique_ptr<NetworkTransport> far_;
   const std::function<bool(int peer)> is_near_;
   int poll_fd_ = -1;  // of both
 };

@@ -49,6 +49,12 @@ RunOptions over_ucx(const RunOptions& options, const std::string& tls) {
   return result;
 }
 
+RunOptions over_verbs(const RunOptions& options) {
+  RunOptions result = options;
+  result.world.transport = "verbs";
+  return result;
+}
+
 World join(const RunOptions& options, int rank) {
   auto parts = connect_parts(options.world);
   if (options.faults) {
@@ -160,6 +166,11 @@ std::vector<Backend> backends() {
       {"sim_linked", linked, sim},
       {"sim_linked_delayed", linked_delayed, sim},
   };
+  if (SLIP_HAVE_VERBS) {
+    const std::string missing = verbs_status(verbs_settings_from_environment()).unusable;
+    all.push_back({"verbs", over_verbs(real), run_as_processes, missing});
+    all.push_back({"verbs_delayed", over_verbs(delayed), run_as_processes, missing});
+  }
   if (!SLIP_HAVE_UCX) return all;
   for (const auto& [name, tls] : {std::pair{"ucx_tcp", "tcp"}, {"ucx_posix", "self,posix"}}) {
     all.push_back({name, over_ucx(real, tls), run_as_processes});

@@ -34,6 +34,7 @@ struct Backend {
   /// Runs `work(world)` as n workers until all have returned. What leaves `work`, and what it
   /// expects in vain, fails the calling test.
   std::function<void(int workers, const Work& work, const RunOptions& options)> run;
+  std::string missing = {};  // why it cannot run here; empty: it can
 };
 
 /// Every backend, by itself and behind the fault proxy. A new one is one more entry.

@@ -25,6 +25,9 @@ using ::testing::HasSubstr;
 
 class Conformance : public ::testing::TestWithParam<Backend> {
  protected:
+  void SetUp() override {
+    if (!GetParam().missing.empty()) GTEST_SKIP() << GetParam().missing;
+  }
   void run(int workers, const Work& work) { run(workers, work, GetParam().defaults); }
   void run(int workers, const Work& work, const RunOptions& options) {
     GetParam().run(workers, work, options);

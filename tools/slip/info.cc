@@ -15,6 +15,7 @@
 #include "slipstream/tools/slip/machine.h"
 #include "slipstream/trainer/table.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
+#include "slipstream/transport/verbs/verbs_transport.h"
 #include "slipstream/version.h"
 
 namespace slip::cli {
@@ -107,14 +108,30 @@ std::string ucx_text() {
   return fmt::format("available: processes of any hosts, UCX {}{}", ucx_version(), networks);
 }
 
+VerbsStatus verbs_here() {
+  try {
+    return verbs_status(verbs_settings_from_environment());
+  } catch (const Error& error) {
+    return {error.what(), {}, {}};
+  }
+}
+
+/// What transport auto takes to workers of other hosts, as far as it depends on this one.
+std::string between_hosts_text(const VerbsStatus& verbs) {
+  if (verbs.unusable.empty()) return "verbs if all hosts have a device on " + verbs.link + ", else ucx";
+  return "ucx, as verbs is absent";
+}
+
 std::string transports_text() {
-  const char* not_built = "absent: not built in";
+  const VerbsStatus verbs = verbs_here();
   return "Transports\n" + lines_of({{"shm", "available: processes of one host, memory files"},
                                     {"threads", "available: threads of one process"},
                                     {"sim", "available: virtual time in one process"},
                                     {"ucx", ucx_text()},
-                                    {"verbs", not_built},
-                                    {"cuda_ipc", not_built}});
+                                    {"verbs", verbs.unusable.empty() ? "available: " + verbs.description
+                                                                     : "absent: " + verbs.unusable},
+                                    {"cuda_ipc", "absent: not built in"},
+                                    {"between hosts", between_hosts_text(verbs)}});
 }
 
 /// Who started this process, and how its workers would meet.
@@ -162,7 +179,7 @@ class Info final : public Command {
     options_.section("Options")
         .add("workers", workers_, "local workers whose cores and paths are shown",
              Range::between(1, 65536))
-        .add("transport", transport_, {"auto", "shm", "ucx"}, "what is asked for")
+        .add("transport", transport_, {"auto", "shm", "ucx", "verbs"}, "what is asked for")
         .add("topology", topology_, "FILE of 'lstopo --of xml', a machine to place workers on");
     add_common_options();
   }

@@ -9,6 +9,7 @@
 #include "slipstream/trainer/learning_rate.h"
 #include "slipstream/trainer/quantity.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
+#include "slipstream/transport/verbs/verbs_transport.h"
 
 namespace slip::cli {
 namespace {
@@ -26,19 +27,20 @@ bool has_links(const TrainConfig& config) {
 
 void check_transport(const TrainConfig& config) {
   const std::string& name = config.transport;
-  if (name == "verbs" || name == "cuda_ipc") {
-    fail(fmt::format(
-        "--transport is '{}', which is not built in; allowed are auto, threads, shm, ucx, sim",
-        name));
+  if (name == "cuda_ipc") {
+    fail(fmt::format("--transport is '{}', which is not built in; allowed are auto, threads, shm, "
+                     "ucx, verbs, sim",
+                     name));
   }
-  if (name != "ucx") return;
-  if (const std::string why = ucx_unavailable(); !why.empty()) {
-    fail(fmt::format("--transport is ucx, which is not available: {}", why));
-  }
+  if (name != "ucx" && name != "verbs") return;
+  const std::string why = name == "ucx"
+                              ? ucx_unavailable()
+                              : verbs_status(verbs_settings_from_environment()).unusable;
+  if (!why.empty()) fail(fmt::format("--transport is {}, which is not available: {}", name, why));
   if (has_links(config)) {
-    fail(
-        "--transport is ucx; modelled links (--link, --inner-link, --links) are for shm, threads "
-        "and sim");
+    fail(fmt::format("--transport is {}; modelled links (--link, --inner-link, --links) are for "
+                     "shm, threads and sim",
+                     name));
   }
 }
 
@@ -131,7 +133,8 @@ Options describe(TrainConfig& c) {
            "in sim and with links",
            Range::at_least(1))
       .add("transport", c.transport, {"auto", "threads", "shm", "sim", "ucx", "verbs", "cuda_ipc"},
-           "threads and sim run in one process; auto is shm within a host and ucx between hosts")
+           "threads and sim run in one process; auto is shm within a host, and between hosts verbs or "
+           "ucx")
       .add("rendezvous", c.rendezvous, "HOST:PORT where the workers of several launches meet")
       .add("rank", c.rank, "this worker's number, for --rendezvous", Range::at_least(0))
       .add("bind", c.bind, {"core", "none"}, "pin each worker to a core, or not");

@@ -160,7 +160,7 @@ std::shared_ptr<Launcher> launcher_of(TrainConfig& config) {
   if (!is_of_processes(config)) {
     fail(
         fmt::format("--transport is '{}', which is one process; allowed with a launcher or "
-                    "--rendezvous are auto, shm, ucx",
+                    "--rendezvous are auto, shm, ucx, verbs",
                     config.transport));
   }
   return launcher;

@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 #include <sys/epoll.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -84,16 +83,14 @@ void Engine::start() {
   check(lib.ucp_worker_set_am_recv_handler(worker_, &handler), "cannot receive messages");
   check(lib.ucp_worker_get_efd(worker_, &event_fd_),
         "no network of UCX_TLS can wake a sleeping thread");
-  poll_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  timer_fd_ = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  once_fd_ = epoll_create1(EPOLL_CLOEXEC);
   epoll_event once{};
   once.events = EPOLLONESHOT;
-  epoll_event in{};
-  in.events = EPOLLIN;
-  if (poll_fd_ < 0 || timer_fd_ < 0 || epoll_ctl(poll_fd_, EPOLL_CTL_ADD, event_fd_, &once) != 0 ||
-      epoll_ctl(poll_fd_, EPOLL_CTL_ADD, timer_fd_, &in) != 0) {
+  if (once_fd_ < 0 || epoll_ctl(once_fd_, EPOLL_CTL_ADD, event_fd_, &once) != 0) {
     throw_errno("UCX: cannot watch its events");
   }
+  parking_.open();
+  parking_.watch(once_fd_);
   last_beat_ = steady_now();
 }
 
@@ -101,9 +98,7 @@ Engine::~Engine() {
   for (const auto& [id, region] : regions_) library().ucp_mem_unmap(context_, region.handle);
   if (worker_ != nullptr) library().ucp_worker_destroy(worker_);
   if (context_ != nullptr) library().ucp_cleanup(context_);
-  for (const int fd : {timer_fd_, poll_fd_}) {
-    if (fd >= 0) ::close(fd);
-  }
+  if (once_fd_ >= 0) ::close(once_fd_);
 }
 
 Region Engine::allocate(std::size_t bytes, Bell bell) {
@@ -423,7 +418,7 @@ Status Engine::send(Peer& peer, Message message, const void* payload, std::size_
 /// What UCX has not done at once it does when it is driven.
 Status Engine::posted(Peer& peer, ucs_status_ptr_t request) {
   if (UCS_PTR_IS_ERR(request)) lose(peer, text(UCS_PTR_STATUS(request)));
-  if (UCS_PTR_IS_PTR(request)) nudge();
+  if (UCS_PTR_IS_PTR(request)) parking_.nudge();
   return peer.failure;
 }
 

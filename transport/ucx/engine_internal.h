@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/transport/parking_internal.h"
 #include "slipstream/transport/ucx/library_internal.h"
 #include "slipstream/transport/ucx/message_internal.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
@@ -55,7 +56,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
              const Message* signal);
   bool drained(int peer);
 
-  int progress_fd() const { return poll_fd_; }
+  int progress_fd() const { return parking_.fd(); }
   void arm();
   void progress();
   void drive();
@@ -131,8 +132,6 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void settle();
   void answer(const Message& message, const std::string& payload);
   void beat();
-  void nudge();
-  void set_timer(Duration after);
 
   static ucs_status_t on_message(void* engine, const void* header, std::size_t header_bytes,
                                  void* data, std::size_t bytes, const ucp_am_recv_param_t*);
@@ -141,9 +140,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   static void on_broken(void* peer, ucp_ep_h endpoint, ucs_status_t status);
 
   UcxOptions options_;
-  int poll_fd_ = -1;  // of event_fd_, armed once at a time, and timer_fd_
   int event_fd_ = -1;
-  int timer_fd_ = -1;
+  int once_fd_ = -1;  // of event_fd_, armed once at a time
   ucp_context_h context_ = nullptr;
   ucp_worker_h worker_ = nullptr;
   std::string address_;  // of worker_
@@ -164,10 +162,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::vector<Peer*> losses_;  // not told yet
   std::function<void(const Status&)> lost_;
   Time last_beat_{0};
-  bool asleep_ = false;            // the progress thread, or it is about to be
-  bool ticking_ = false;           // for a tick only, as the worker drives
-  std::uint64_t drives_ = 0;       // by a spinning worker
-  std::uint64_t seen_drives_ = 0;  // when the progress thread went to sleep last
+  Parking parking_;
 };
 
 }  // namespace slip::ucx

@@ -1,7 +1,5 @@
 #include <fmt/format.h>
 #include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -17,9 +15,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Duration beat_interval = 1s;
-/// How long the progress thread leaves driving to a worker that was last seen spinning.
-constexpr Duration tick = 2ms;
-constexpr Duration at_once = 1ns;
 constexpr Duration close_timeout = 1s;
 
 }  // namespace
@@ -130,7 +125,7 @@ bool Engine::land(const Message& message, const std::byte* payload, std::size_t 
 
 /// Services need no bell on the thread that runs them, which looks at them before it sleeps.
 void Engine::ring(Bell bell) {
-  if (bell == Bell::progress) return nudge();
+  if (bell == Bell::progress) return parking_.nudge();
   if (must_wake(*options_.doorbell, Bell::worker)) wake_worker(*options_.doorbell);
 }
 
@@ -147,7 +142,7 @@ void Engine::lose(Peer& peer, const std::string& why) {
                   fmt::format("rank {}: lost rank {} (UCX: {})", options_.rank, peer.rank, why),
                   peer.rank};
   losses_.push_back(&peer);
-  nudge();
+  parking_.nudge();
 }
 
 /// With the lock not held: whoever is told may put.
@@ -195,32 +190,25 @@ void Engine::beat() {
 
 void Engine::arm() {
   const std::lock_guard lock(mutex_);
-  asleep_ = true;
-  if (!losses_.empty()) return set_timer(at_once);
-  if (drives_ != seen_drives_) {
-    seen_drives_ = drives_;
-    ticking_ = true;
-    return set_timer(tick);
-  }
+  if (!losses_.empty()) return parking_.ring();
+  if (!parking_.lie_down()) return;
   for (int i = 0; i < 64; ++i) {
     const ucs_status_t status = library().ucp_worker_arm(worker_);
     if (status == UCS_OK) {
       epoll_event once{};
       once.events = EPOLLIN | EPOLLONESHOT;
-      epoll_ctl(poll_fd_, EPOLL_CTL_MOD, event_fd_, &once);
+      epoll_ctl(once_fd_, EPOLL_CTL_MOD, event_fd_, &once);
       return;
     }
     progress_all();  // UCS_ERR_BUSY: more has come
   }
-  set_timer(at_once);
+  parking_.ring();
 }
 
 void Engine::progress() {
   {
     const std::lock_guard lock(mutex_);
-    asleep_ = ticking_ = false;
-    std::uint64_t expirations = 0;
-    [[maybe_unused]] const auto bytes = read(timer_fd_, &expirations, sizeof expirations);
+    parking_.get_up();
     progress_all();
     beat();
   }
@@ -231,7 +219,7 @@ void Engine::drive() {
   {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock) return;  // somebody does
-    ++drives_;
+    parking_.drove();
     library().ucp_worker_progress(worker_);  // and back to the condition, which may hold now
     settle();
     if (losses_.empty()) return;
@@ -241,8 +229,7 @@ void Engine::drive() {
 
 void Engine::rest() {
   const std::lock_guard lock(mutex_);
-  seen_drives_ = drives_;
-  if (ticking_) nudge();
+  parking_.rest();
 }
 
 void Engine::progress_all() {
@@ -255,18 +242,6 @@ void Engine::progress_all() {
 void Engine::settle() {
   for (const auto& [message, payload] : std::exchange(questions_, {})) answer(message, payload);
   if (has_unused_regions_ && free_sendings_.size() == sendings_.size()) release_all();
-}
-
-/// Ends the progress thread's sleep, if it sleeps.
-void Engine::nudge() {
-  if (!asleep_) return;
-  asleep_ = ticking_ = false;
-  set_timer(at_once);
-}
-
-void Engine::set_timer(Duration after) {
-  const itimerspec once{{}, {after.count() / 1'000'000'000, after.count() % 1'000'000'000}};
-  timerfd_settime(timer_fd_, 0, &once, nullptr);
 }
 
 // ---- The end.

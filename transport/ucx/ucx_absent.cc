@@ -7,7 +7,7 @@ namespace slip {
 std::string ucx_unavailable() { return "not built in (package libucx-dev)"; }
 std::string ucx_version() { return {}; }
 
-std::unique_ptr<UcxTransport> make_ucx_transport(UcxOptions) {
+std::unique_ptr<NetworkTransport> make_ucx_transport(UcxOptions) {
   throw Error(Code::not_supported, "UCX is not available: " + ucx_unavailable());
 }
 

@@ -7,7 +7,7 @@
 namespace slip {
 namespace {
 
-class EngineTransport final : public UcxTransport {
+class EngineTransport final : public NetworkTransport {
  public:
   explicit EngineTransport(UcxOptions options)
       : engine_(std::make_shared<ucx::Engine>(std::move(options))) {
@@ -66,7 +66,7 @@ std::string ucx_version() {
   return ucx_unavailable().empty() ? ucx::library().ucp_get_version_string() : "";
 }
 
-std::unique_ptr<UcxTransport> make_ucx_transport(UcxOptions options) {
+std::unique_ptr<NetworkTransport> make_ucx_transport(UcxOptions options) {
   return std::make_unique<EngineTransport>(std::move(options));
 }
 

@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "slipstream/base/time.h"
-#include "slipstream/transport/transport.h"
+#include "slipstream/transport/network_transport.h"
 
 namespace slip {
 
@@ -37,21 +37,9 @@ struct UcxOptions {
 /// word when everything before it has landed, and wakes whoever sleeps. So a receiver makes
 /// progress only where somebody drives it: its progress thread, or the worker itself while it
 /// spins.
-class UcxTransport : public Transport {
- public:
-  /// Makes memory of another transport reachable through this one, as long as `memory` lives; its
-  /// key here.
-  virtual Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) = 0;
-
-  /// `lost` is called once for each peer that is lost from now on, by whoever drives; null: nobody
-  /// is told.
-  virtual void on_lost(std::function<void(const Status& why)> lost) = 0;
-
-  virtual std::shared_ptr<Doorbell> doorbell() const = 0;
-};
-
+///
 /// Error(not_supported) says what is missing and what to do. When it is destroyed it closes its
 /// endpoints, waiting a second at most; what peers put from then on is lost.
-std::unique_ptr<UcxTransport> make_ucx_transport(UcxOptions options);
+std::unique_ptr<NetworkTransport> make_ucx_transport(UcxOptions options);
 
 }  // namespace slip

@@ -1,0 +1,546 @@
+// Workers over verbs beyond what every backend must do: order, full queues, peers that are lost, and
+// what is wrong with a set-up. Needs an RDMA device; tools/rdma-machine has one.
+
+#include <gmock/gmock.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "conformance.h"
+#include "slipstream/base/random.h"
+#include "slipstream/transport/mixed_transport.h"
+#include "slipstream/transport/shm/shm_transport.h"
+#include "slipstream/transport/verbs/verbs_transport.h"
+
+namespace slip {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::AllOf;
+using ::testing::Each;
+using ::testing::HasSubstr;
+
+void expect_ok(const Status& status) { EXPECT_TRUE(status.ok()) << status.message(); }
+
+/// The first line of a region is a word.
+constexpr std::size_t line = 64;
+
+std::uint64_t pattern(std::uint64_t round, std::size_t index) { return key({round, index}); }
+
+void fill(std::byte* payload, std::size_t words, std::uint64_t round) {
+  for (std::size_t i = 0; i < words; ++i) {
+    const std::uint64_t value = pattern(round, i);
+    std::memcpy(payload + 8 * i, &value, sizeof value);
+  }
+}
+
+/// The last word, the first, and some between.
+bool is_whole(const std::byte* payload, std::size_t words, std::uint64_t round) {
+  const auto right = [&](std::size_t index) {
+    std::uint64_t found = 0;
+    std::memcpy(&found, payload + sizeof found * index, sizeof found);
+    return found == pattern(round, index);
+  };
+  Random random(round);
+  bool all = right(words - 1) && right(0);
+  for (int i = 0; i < 16; ++i) all = all && right(random.below(words));
+  return all;
+}
+
+std::uint64_t order_rounds() {
+  const char* text = std::getenv("SLIP_TEST_ORDER_ROUNDS");
+  return text == nullptr ? 10'000 : std::strtoull(text, nullptr, 10);
+}
+
+/// A worker with a transport of its own. Its world's is shared memory and only introduces it.
+class End {
+ public:
+  End(World& world, VerbsOptions options)
+      : world(world), transport(make_verbs_transport(options)), rank_(options.rank) {
+    transport->on_lost([this](const Status& why) { abort_->abort(why); });
+    driving_ = world.progress().serve(*transport, [] { return false; });
+    waiter_ = std::make_unique<RealWaiter>(transport->doorbell(), std::make_shared<RealClock>(),
+                                           abort_, 50us, transport.get());
+  }
+  explicit End(World& world) : End(world, options_of(world.rank())) {}
+  ~End() {
+    driving_.reset();
+    transport->on_lost(nullptr);
+  }
+
+  static VerbsOptions options_of(int rank) {
+    VerbsOptions options;
+    options.rank = rank;
+    options.workers = 3;
+    options.peer_timeout = 2s;
+    options.connect_timeout = 20s;
+    options.settings = verbs_settings_from_environment();
+    return options;
+  }
+
+  Region allocate(const std::string& name, std::size_t bytes) {
+    Region region = transport->allocate(bytes, Bell::worker);
+    world.bootstrap().put(name + "/" + std::to_string(rank_), region.key());
+    return region;
+  }
+  RemoteRegion attach(int peer, const std::string& name) {
+    return transport->attach(peer, world.bootstrap().get(name + "/" + std::to_string(peer), 30s));
+  }
+  Status wait(FunctionRef<bool()> condition) {
+    return waiter_->wait(condition, RealClock().now() + 60s);
+  }
+  /// Drives no longer: what arrives is left lying.
+  void stop_driving() { driving_.reset(); }
+  void drive_again() { driving_ = world.progress().serve(*transport, [] { return false; }); }
+
+  World& world;
+  std::unique_ptr<VerbsTransport> transport;
+
+ private:
+  int rank_;
+  std::shared_ptr<AbortToken> abort_ = std::make_shared<AbortToken>();
+  std::unique_ptr<RealWaiter> waiter_;
+  std::unique_ptr<Progress::Handle> driving_;
+};
+
+class Verbs : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string missing = verbs_status(verbs_settings_from_environment()).unusable;
+    if (!missing.empty()) GTEST_SKIP() << missing;
+  }
+
+  static std::vector<int> run(int workers, const testing::Work& work, const char* transport,
+                              const std::string& words = "automatic") {
+    testing::RunOptions options;
+    options.world.transport = transport;
+    options.world.wait_timeout = 60s;
+    options.world.peer_timeout = 2s;
+    options.environment = {{"SLIP_VERBS_WORDS", words}};
+    return testing::run_processes(workers, work, options);
+  }
+  /// For workers that are an End each.
+  static std::vector<int> run_ends(int workers, const testing::Work& work) {
+    return run(workers, work, "shm");
+  }
+};
+
+// ---- Order.
+
+/// The parameter: how words reach their readers.
+class VerbsWords : public Verbs, public ::testing::WithParamInterface<std::string> {};
+
+// Payloads of many packets, several under way at a time, out of registered memory. The word lies
+// right behind its payload, so that it may travel in one write with it.
+TEST_P(VerbsWords, no_word_overtakes_its_payload) {
+  const std::uint64_t count = order_rounds();
+  const auto work = [count](World& world) {
+    constexpr std::size_t slots = 4;
+    constexpr std::array<std::size_t, 4> lengths = {3, 700, 2000, 8192};  // in words
+    constexpr std::size_t slot_bytes = line + 8 * lengths.back();
+    const Region here = world.allocate("slots", line + slots * slot_bytes);
+    const RemoteRegion there = world.attach(1 - world.rank(), "slots");
+    Transport& transport = world.transport();
+    const Region source = transport.allocate(slots * slot_bytes);
+    std::uint64_t violations = 0;
+    for (std::uint64_t round = 1; round <= count; ++round) {
+      const std::size_t at = line + round % slots * slot_bytes;
+      const std::size_t words = lengths[round % lengths.size()];
+      if (world.rank() == 0) {
+        // Its slot is free, here as there, once the round that used it before is confirmed.
+        const auto free = [&] { return here.word(0) + slots >= round; };
+        expect_ok(world.wait_until(free, world.deadline(), "a slot"));
+        std::byte* const from = source.data() + at - line;
+        fill(from, words, round);
+        expect_ok(transport.put_signal(there, at, from, 8 * words, at + 8 * words, round));
+      } else {
+        const auto came = [&] { return here.word(at + 8 * words) == round; };
+        expect_ok(world.wait_until(came, world.deadline(), "a word"));
+        violations += !is_whole(here.data() + at, words, round);
+        expect_ok(transport.put_signal(there, 0, nullptr, 0, 0, round));
+      }
+      if (::testing::Test::HasFailure()) return;
+    }
+    EXPECT_EQ(violations, 0u) << "of " << count;
+    world.goodbye();
+  };
+  EXPECT_THAT(run(2, work, "verbs", GetParam()), Each(0));
+}
+
+INSTANTIATE_TEST_SUITE_P(Words, VerbsWords, ::testing::Values("completion", "polled"),
+                         [](const auto& info) { return info.param; });
+
+// The same, but the words go through a queue pair of their own, which nothing orders behind the
+// payloads'.
+TEST_F(Verbs, a_word_through_another_queue_pair_is_seen_to_overtake) {
+  const auto work = [](World& world) {
+    constexpr std::size_t words = 1 << 17;
+    constexpr std::uint64_t most_rounds = 200;
+    constexpr std::uint64_t seen = std::uint64_t{1} << 32;  // in a confirmation
+    End end(world);
+    const Region here = end.allocate("slot", line + 8 * words);
+    bool overtaken = false;
+    const RemoteRegion there = end.attach(1 - world.rank(), "slot");
+    if (world.rank() == 0) {
+      End other(world, End::options_of(2));
+      const RemoteRegion same = other.attach(1, "slot");
+      const Region source = end.transport->allocate(8 * words, Bell::worker);
+      for (std::uint64_t round = 1; round <= most_rounds && !overtaken; ++round) {
+        fill(source.data(), words, round);
+        expect_ok(end.transport->put(there, line, source.data(), 8 * words));
+        expect_ok(other.transport->put_signal(same, 0, nullptr, 0, 0, round));
+        expect_ok(end.wait(
+            [&] { return (here.word(0) & ~seen) == round && end.transport->drained(1); }));
+        overtaken = (here.word(0) & seen) != 0;
+      }
+    } else {
+      for (std::uint64_t round = 1; round <= most_rounds && !overtaken; ++round) {
+        expect_ok(end.wait([&] { return here.word(0) == round; }));
+        overtaken = !is_whole(here.data() + line, words, round);
+        const Word confirmation = round | (overtaken ? seen : 0);
+        expect_ok(end.transport->put_signal(there, 0, nullptr, 0, 0, confirmation));
+      }
+      expect_ok(end.wait([&] { return end.transport->drained(0); }));
+    }
+    EXPECT_TRUE(overtaken);
+    world.goodbye();
+  };
+  EXPECT_THAT(run_ends(2, work), Each(0));
+}
+
+TEST_F(Verbs, a_put_of_many_pieces_out_of_any_memory_arrives_whole) {
+  const auto work = [](World& world) {
+    constexpr std::size_t words = (std::size_t{5} << 20) / 8 + 1;  // over 1 MiB more than once
+    const Region here = world.allocate("memory", line + 8 * words);
+    const RemoteRegion there = world.attach(1 - world.rank(), "memory");
+    if (world.rank() == 0) {
+      std::vector<std::byte> payload(8 * words);
+      fill(payload.data(), words, 3);
+      expect_ok(world.transport().put_signal(there, line, payload.data(), 8 * words, 0, 3));
+      std::memset(payload.data(), 0, 8 * words);  // it was copied
+    }
+    if (world.rank() == 1) {
+      const auto came = [&] { return here.word(0) == 3; };
+      expect_ok(world.wait_until(came, world.deadline(), "a word"));
+      std::vector<std::byte> expected(8 * words);
+      fill(expected.data(), words, 3);
+      EXPECT_EQ(std::memcmp(here.data() + line, expected.data(), 8 * words), 0);
+    }
+    world.goodbye();
+  };
+  EXPECT_THAT(run(2, work, "verbs"), Each(0));
+}
+
+// ---- Full queues.
+
+TEST_F(Verbs, nothing_overruns_a_receiver_that_does_not_drive) {
+  const auto work = [](World& world) {
+    constexpr Word count = 3000;
+    constexpr std::size_t payload = 1000;
+    End end(world);
+    const Region here = end.allocate("memory", line + payload);
+    const RemoteRegion there = end.attach(1 - world.rank(), "memory");
+    world.bootstrap().fence(30s);
+    // Both at once, and neither reads what comes until it has put all of its own.
+    end.stop_driving();
+    const std::vector<std::byte> noise(payload);
+    for (Word k = 1; k <= count; ++k) {
+      expect_ok(end.transport->put_signal(there, line, noise.data(), k % 3 == 0 ? payload : 8, 0, k));
+    }
+    world.bootstrap().put("put/" + std::to_string(world.rank()), "all");
+    (void)world.bootstrap().get("put/" + std::to_string(1 - world.rank()), 30s);
+    EXPECT_LT(here.word(0), count);
+    end.drive_again();
+    Word last = 0;
+    bool in_order = true;
+    expect_ok(end.wait([&] {
+      in_order = in_order && here.word(0) >= last;
+      last = here.word(0);
+      return last == count && end.transport->drained(1 - world.rank());
+    }));
+    EXPECT_TRUE(in_order);
+    world.bootstrap().fence(30s);
+    world.goodbye();
+  };
+  EXPECT_THAT(run_ends(2, work), Each(0));
+}
+
+// ---- Peers that are lost.
+
+/// Until rank 1 is lost, of which this worker tells.
+void expect_loss(const Status& status, const std::string& why) {
+  EXPECT_EQ(status.code(), Code::peer_lost) << status.message();
+  EXPECT_EQ(status.peer(), 1);
+  EXPECT_THAT(status.message(),
+              AllOf(HasSubstr("rank 0"), HasSubstr("lost rank 1"), HasSubstr(why)));
+}
+
+TEST_F(Verbs, a_peer_killed_in_the_middle_of_puts_is_lost) {
+  const auto work = [](World& world) {
+    End end(world);
+    const Region here = end.allocate("memory", 1 << 20);
+    const RemoteRegion there = end.attach(1 - world.rank(), "memory");
+    world.bootstrap().fence(30s);
+    if (world.rank() == 1) {
+      for (int i = 0; i < 8; ++i) {
+        expect_ok(end.transport->put(there, 0, here.data(), here.bytes()));
+      }
+      raise(SIGKILL);
+    }
+    expect_loss(end.wait([] { return false; }), "verbs");
+    EXPECT_EQ(end.transport->put(there, 0, here.data(), 8).code(), Code::peer_lost);
+  };
+  const auto ends = run_ends(2, work);
+  EXPECT_EQ(ends[0], 0);
+  EXPECT_EQ(WTERMSIG(ends[1]), SIGKILL);
+}
+
+TEST_F(Verbs, a_stopped_peer_is_lost_once_it_has_been_silent_for_long) {
+  const auto work = [](World& world) {
+    const Region here = world.allocate("memory", line);
+    const RemoteRegion there = world.attach(1 - world.rank(), "memory");
+    world.bootstrap().put("pid/" + std::to_string(world.rank()), std::to_string(getpid()));
+    world.bootstrap().fence(60s);  // both have attached
+    if (world.rank() == 1) {
+      raise(SIGSTOP);
+      _exit(0);
+    }
+    expect_loss(world.wait_until([] { return false; }, world.deadline(), "the impossible"),
+                "silent");
+    kill(std::stoi(world.bootstrap().get("pid/1", 30s)), SIGCONT);
+  };
+  EXPECT_THAT(run(2, work, "verbs"), Each(0));
+}
+
+TEST_F(Verbs, a_computing_peer_is_not_lost) {
+  const auto work = [](World& world) {
+    const Region here = world.allocate("memory", line);
+    const RemoteRegion there = world.attach(1 - world.rank(), "memory");
+    if (world.rank() == 1) {
+      world.set_compute_time(3s);  // longer than a peer may be silent
+      world.compute([] {});
+      expect_ok(world.transport().put_signal(there, 0, nullptr, 0, 0, 1));
+    } else {
+      const auto came = [&] { return here.word(0) == 1; };
+      expect_ok(world.wait_until(came, world.deadline(), "a word"));
+    }
+    world.goodbye();
+  };
+  EXPECT_THAT(run(2, work, "verbs"), Each(0));
+}
+
+// Revocation before reuse.
+TEST_F(Verbs, what_a_peer_sends_that_was_given_up_reaches_no_memory) {
+  const auto work = [](World& world) {
+    constexpr std::size_t bytes = 1 << 20;
+    End end(world);
+    const Region here = end.allocate("memory", bytes);
+    const RemoteRegion there = end.attach(1 - world.rank(), "memory");
+    world.bootstrap().put("pid/" + std::to_string(world.rank()), std::to_string(getpid()));
+    world.bootstrap().fence(30s);
+    if (world.rank() == 1) {
+      std::memset(here.data(), 1, bytes);
+      Status status;
+      // Until the queue pair at the other end is found to be gone.
+      while (status) {
+        for (std::size_t at = 0; status && at < bytes; at += bytes / 8) {
+          status = end.transport->put_signal(there, at, here.data() + at, bytes / 8 - 8,
+                                             at + bytes / 8 - 8, 0x0101010101010101);
+        }
+        (void)end.wait([&] { return end.transport->drained(0); });
+      }
+      EXPECT_EQ(status.code(), Code::peer_lost) << status.message();
+      world.bootstrap().put("ended", "yes");
+    } else {
+      const pid_t peer = std::stoi(world.bootstrap().get("pid/1", 30s));
+      expect_ok(end.wait([&] { return here.word(bytes - 8) != 0; }));  // it is at it
+      kill(peer, SIGSTOP);
+      end.transport->disconnect(1);
+      std::memset(here.data(), 2, bytes);  // used again
+      EXPECT_EQ(end.transport->put(there, 0, here.data(), 8).code(), Code::peer_lost);
+      kill(peer, SIGCONT);
+      (void)world.bootstrap().get("ended", 60s);
+      const std::vector<std::byte> expected(bytes, std::byte{2});
+      EXPECT_EQ(std::memcmp(here.data(), expected.data(), bytes), 0) << "it was overwritten";
+    }
+    world.goodbye();
+  };
+  EXPECT_THAT(run_ends(2, work), Each(0));
+}
+
+TEST_F(Verbs, the_next_life_of_a_peer_connects_and_the_former_one_reaches_nothing) {
+  const auto work = [](World& world) {
+    if (world.rank() == 0) {
+      End end(world);
+      const Region here = end.allocate("memory", 2 * line);
+      (void)world.bootstrap().get("former", 30s);
+      // A loss ends a wait, so the new life is waited for beside it.
+      Status lost;
+      for (int i = 0; i < 60'000 && here.word(line) != 2; ++i) {
+        std::this_thread::sleep_for(1ms);
+        end.transport->drive();
+      }
+      EXPECT_EQ(here.word(line), 2u);
+      EXPECT_EQ(here.word(0), 1u);
+      expect_loss(end.wait([] { return false; }), "started again");
+      world.bootstrap().put("seen", "yes");
+      (void)world.bootstrap().get("tried", 60s);
+      EXPECT_EQ(here.word(0), 1u) << "its former self wrote here";
+    } else {
+      End former(world);
+      const RemoteRegion there = former.attach(0, "memory");
+      expect_ok(former.transport->put_signal(there, 8, nullptr, 0, 0, 1));
+      expect_ok(former.wait([&] { return former.transport->drained(0); }));
+      world.bootstrap().put("former", "put");
+      End next(world);
+      const RemoteRegion same = next.attach(0, "memory");
+      expect_ok(next.transport->put_signal(same, 8, nullptr, 0, line, 2));
+      (void)world.bootstrap().get("seen", 60s);
+      Status status;
+      while (status) {
+        status = former.transport->put_signal(there, 8, nullptr, 0, 0, 3);
+        (void)former.wait([&] { return former.transport->drained(0); });
+      }
+      EXPECT_EQ(status.code(), Code::peer_lost);
+      world.bootstrap().put("tried", "yes");
+    }
+    world.goodbye();
+  };
+  EXPECT_THAT(run_ends(2, work), Each(0));
+}
+
+TEST_F(Verbs, attaching_to_a_region_that_was_freed_names_its_owner) {
+  const auto work = [](World& world) {
+    if (world.rank() == 1) {
+      { const Region gone = world.allocate("gone", line); }
+      world.bootstrap().put("freed", "yes");
+    } else {
+      (void)world.bootstrap().get("freed", 30s);
+      try {
+        (void)world.attach(1, "gone");
+        ADD_FAILURE() << "attached";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::peer_lost);
+        EXPECT_THAT(error.what(), HasSubstr("rank 1 has freed the region"));
+      }
+    }
+    world.goodbye();
+  };
+  EXPECT_THAT(run(2, work, "verbs"), Each(0));
+}
+
+// ---- What transport auto puts together where there are several hosts: here each takes the other
+// one for a worker of another host.
+
+TEST_F(Verbs, memory_shared_within_a_host_is_written_through_verbs_from_others) {
+  const auto work = [](World& world) {
+    auto near = std::make_unique<ShmTransport>("shm");
+    const auto doorbell = near->doorbell();
+    VerbsOptions options = End::options_of(world.rank());
+    options.doorbell = doorbell;
+    MixedTransport mixed(std::move(near), make_verbs_transport(options),
+                         [&world](int peer) { return peer == world.rank(); });
+    EXPECT_EQ(mixed.name(), "shm+verbs");
+    const auto driving = world.progress().serve(mixed, [] { return false; });
+    constexpr std::size_t words = 1000;
+    const Region here = mixed.allocate(line + 8 * words, Bell::worker);
+    const int peer = 1 - world.rank();
+    world.bootstrap().put("key/" + std::to_string(world.rank()), here.key());
+    const RemoteRegion there =
+        mixed.attach(peer, world.bootstrap().get("key/" + std::to_string(peer), 30s));
+    EXPECT_FALSE(there.mapped());
+    EXPECT_TRUE(mixed.attach(world.rank(), here.key()).mapped());
+    std::vector<std::byte> payload(8 * words);
+    fill(payload.data(), words, 7);
+    expect_ok(mixed.put_signal(there, line, payload.data(), 8 * words, 0, 7));
+    RealWaiter waiter(doorbell, std::make_shared<RealClock>(), std::make_shared<AbortToken>(), 50us,
+                      &mixed);
+    const auto came = [&] { return here.word(0) == 7 && mixed.drained(peer); };
+    expect_ok(waiter.wait(came, RealClock().now() + 30s));
+    EXPECT_TRUE(is_whole(here.data() + line, words, 7));
+    world.bootstrap().fence(30s);  // the peer has what was put, and lets go
+  };
+  EXPECT_THAT(run_ends(2, work), Each(0));
+}
+
+// ---- What is wrong with a set-up.
+
+std::string refusal(const VerbsSettings& settings) {
+  const VerbsStatus status = verbs_status(settings);
+  EXPECT_THAT(status.unusable, ::testing::Not(HasSubstr("\n")));
+  return status.unusable;
+}
+
+TEST_F(Verbs, a_wrong_device_port_gid_or_partition_is_named_with_what_there_is) {
+  const std::string device = "rxe0";
+  EXPECT_THAT(refusal({.device = "mlx5_7"}),
+              AllOf(HasSubstr("SLIP_VERBS_DEVICE is 'mlx5_7'"), HasSubstr("rxe0")));
+  EXPECT_THAT(refusal({.port = 3}), AllOf(HasSubstr("SLIP_VERBS_PORT is 3"), HasSubstr("port 1")));
+  EXPECT_THAT(refusal({.gid = 200}),
+              AllOf(HasSubstr("SLIP_VERBS_GID is 200"), HasSubstr("::ffff:10.9.0.1")));
+  EXPECT_THAT(refusal({.pkey = 0x1234}),
+              AllOf(HasSubstr("SLIP_VERBS_PKEY is 0x1234"), HasSubstr("0xffff")));
+  EXPECT_THAT(refusal({.mtu = 4096}), "");
+}
+
+TEST_F(Verbs, peers_with_different_packet_sizes_are_named_with_both) {
+  const auto work = [](World& world) {
+    VerbsOptions options = End::options_of(world.rank());
+    options.settings.mtu = world.rank() == 0 ? 4096 : 1024;
+    End end(world, options);
+    const Region here = end.allocate("memory", line);
+    try {
+      (void)end.attach(1 - world.rank(), "memory");
+      ADD_FAILURE() << "attached";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::peer_mismatch);
+      EXPECT_THAT(error.what(), AllOf(HasSubstr("4096"), HasSubstr("1024"),
+                                      HasSubstr("SLIP_VERBS_MTU=1024")));
+    }
+    world.goodbye();
+  };
+  EXPECT_THAT(run_ends(2, work), Each(0));
+}
+
+/// Of this process, for good.
+void may_lock_little() {
+  const rlimit limit{1 << 16, 1 << 16};
+  ASSERT_EQ(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> data{};
+  ASSERT_EQ(syscall(SYS_capget, &header, data.data()), 0);
+  data[CAP_IPC_LOCK / 32].effective &= ~(1u << CAP_IPC_LOCK % 32);
+  ASSERT_EQ(syscall(SYS_capset, &header, data.data()), 0);
+}
+
+TEST_F(Verbs, memory_that_may_not_be_locked_is_an_error_that_says_how_to_allow_it) {
+  const auto work = [](World& world) {
+    may_lock_little();
+    try {
+      End end(world);
+      (void)end.allocate("memory", 1 << 22);
+      ADD_FAILURE() << "allocated";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::out_of_memory);
+      EXPECT_THAT(error.what(), AllOf(HasSubstr("65536 bytes"), HasSubstr("ulimit -l")));
+    }
+    world.goodbye();
+  };
+  EXPECT_THAT(run_ends(1, work), Each(0));
+}
+
+}  // namespace
+}  // namespace slip

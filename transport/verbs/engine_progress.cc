@@ -1,0 +1,371 @@
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "slipstream/transport/verbs/engine_internal.h"
+
+namespace slip::verbs {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration beat_interval = 1s;
+constexpr Duration close_timeout = 1s;
+constexpr int batch = 16;
+
+std::string reason(ibv_wc_status status) {
+  switch (status) {
+    case IBV_WC_RETRY_EXC_ERR:
+      return "its device does not answer: the network is cut, or its process has ended";
+    case IBV_WC_REM_ACCESS_ERR:
+      return "it refused access to its memory";
+    case IBV_WC_REM_OP_ERR:
+    case IBV_WC_REM_INV_REQ_ERR:
+      return "it has closed the connection";
+    case IBV_WC_RNR_RETRY_EXC_ERR:
+      return "it was not ready to receive";
+    default:
+      return library().ibv_wc_status_str(status);
+  }
+}
+
+}  // namespace
+
+// ---- What arrives.
+
+/// How many completions there were.
+int Engine::poll() {
+  ibv_wc completions[batch];
+  const int count = ibv_poll_cq(completions_.get(), batch, completions);
+  if (count <= 0) return 0;
+  // Receives are posted again before what came with them counts as handled.
+  int receives = 0;
+  for (int i = 0; i < count; ++i) receives += is_shared_receive(completions[i]);
+  if (receives > 0) {
+    ibv_recv_wr& last = receive_works_[receives - 1];
+    ibv_recv_wr* const next = std::exchange(last.next, nullptr);
+    ibv_recv_wr* bad = nullptr;
+    (void)ibv_post_srq_recv(receives_.get(), receive_works_, &bad);
+    last.next = next;
+  }
+  for (int i = 0; i < count; ++i) take(completions[i]);
+  return count;
+}
+
+bool Engine::is_shared_receive(const ibv_wc& completion) const {
+  return completion.qp_num != connector_->number() && completion.wr_id == 0;
+}
+
+void Engine::take(const ibv_wc& completion) {
+  if (completion.qp_num == connector_->number()) {
+    if (auto knock = connector_->take(completion)) knocks_.push_back(*knock);
+    return;
+  }
+  const auto found = by_pair_.find(completion.qp_num);
+  if (found == by_pair_.end()) return;  // of a peer that is gone
+  Peer& peer = *found->second;
+  if (completion.status != IBV_WC_SUCCESS) return lose(peer, reason(completion.status));
+  if (completion.wr_id != 0) {
+    peer.channel->complete(completion.wr_id);
+  } else if (completion.opcode != IBV_WC_RECV_RDMA_WITH_IMM ||
+             !receive(peer, ntohl(completion.imm_data))) {
+    return lose(peer, "it sent a damaged message");
+  }
+  if (peer.failure && peer.channel->is_waiting()) (void)pump(peer);
+}
+
+/// False if it is not what a peer may send.
+bool Engine::receive(Peer& peer, std::uint32_t immediate) {
+  Channel& channel = *peer.channel;
+  peer.was_heard = true;
+  if (!channel.is_open()) channel.open();
+  const std::uint32_t number = number_of(immediate);
+  const Notice notice = notice_of(immediate);
+  if (notice == Notice::credit) return channel.credit(number);
+  if (!channel.received().is_next(number)) return false;
+  if (notice != Notice::cell) {
+    channel.received().handle(false);
+    ring(notice == Notice::landed_worker ? Bell::worker : Bell::progress);
+    return true;
+  }
+  const std::byte* const cell = channel.next_cell();
+  Message message;
+  std::memcpy(&message, cell, sizeof message);
+  if (message.bytes > small_bytes || !handle(peer, message, cell + sizeof message)) return false;
+  // Whoever waits for the others is not kept waiting for more of them.
+  channel.received().handle(message.kind != Kind::signal);
+  return true;
+}
+
+bool Engine::handle(Peer& peer, const Message& message, const std::byte* payload) {
+  switch (message.kind) {
+    case Kind::signal:
+      return land(message, payload);
+    case Kind::beat:
+      return true;
+    case Kind::attach:
+      reply_to_attach(peer, message);
+      return true;
+    case Kind::attached:
+      if (const auto asked = attaching_.find(message.number); asked != attaching_.end()) {
+        asked->second = message.word != 0;
+      }
+      return true;
+    case Kind::detach: {
+      const auto mine = peer.attached.find(message.region);
+      if (mine == peer.attached.end()) return false;
+      if (--mine->second == 0) peer.attached.erase(mine);
+      --regions_.at(message.region).attached;
+      release(message.region);
+      return true;
+    }
+    case Kind::drain: {
+      Message reply = message;
+      reply.kind = Kind::drained;
+      reply.bytes = 0;
+      (void)add_message(peer, reply, nullptr);
+      return true;
+    }
+    case Kind::drained:
+      if (message.number > peer.asked) return false;
+      peer.drained = message.number;
+      ring(Bell::worker);
+      return true;
+    case Kind::bye:
+      peer.has_left = true;
+      return true;
+  }
+  return false;
+}
+
+void Engine::reply_to_attach(Peer& peer, const Message& message) {
+  const auto region = regions_.find(message.region);
+  Message reply = message;
+  reply.kind = Kind::attached;
+  reply.bytes = 0;
+  reply.word = region != regions_.end() && !region->second.freed ? 1 : 0;
+  if (reply.word != 0) {
+    ++region->second.attached;
+    ++peer.attached[message.region];
+  }
+  (void)add_message(peer, reply, nullptr);
+}
+
+/// What the peer's device has not written is written here; then the word.
+bool Engine::land(const Message& message, const std::byte* payload) {
+  const auto found = regions_.find(message.region);
+  if (found == regions_.end()) return true;  // freed since
+  const LocalRegion& region = found->second;
+  const auto inside = [&](std::uint64_t offset, std::uint64_t count) {
+    return offset <= region.bytes && count <= region.bytes - offset;
+  };
+  if (message.bytes > 0) {
+    if (!inside(message.offset, message.bytes)) return false;
+    std::memcpy(region.memory.get() + message.offset, payload, message.bytes);
+  }
+  if (!inside(message.word_offset, sizeof(Word)) || message.word_offset % sizeof(Word) != 0) {
+    return false;
+  }
+  // Pairs with Region::word. What the device wrote was there before the completion was.
+  std::atomic_ref<Word>(*reinterpret_cast<Word*>(region.memory.get() + message.word_offset))
+      .store(message.word, std::memory_order_release);
+  ring(region.bell);
+  return true;
+}
+
+/// A put of this worker to itself.
+void Engine::put_here(Message message, const std::byte* from, std::size_t bytes, bool has_word) {
+  const auto found = regions_.find(message.region);
+  if (found == regions_.end()) return;
+  if (bytes > 0) std::memmove(found->second.memory.get() + message.offset, from, bytes);
+  if (has_word) (void)land(message, nullptr);
+}
+
+/// Services need no bell on the thread that runs them, which looks at them before it sleeps.
+void Engine::ring(Bell bell) {
+  if (bell == Bell::progress) return parking_.nudge();
+  if (must_wake(*options_.doorbell, Bell::worker)) wake_worker(*options_.doorbell);
+}
+
+// ---- Losses.
+
+void Engine::lose(Peer& peer, const std::string& why) {
+  if (!peer.failure) return;
+  cut(peer, {Code::peer_lost,
+             fmt::format("rank {}: lost rank {} (verbs: {})", options_.rank, peer.rank, why),
+             peer.rank});
+  losses_.push_back(peer.failure);
+  parking_.nudge();
+}
+
+/// Its way in is gone when this returns, and before anything that it could write is used again.
+void Engine::cut(Peer& peer, const Status& why) {
+  peer.failure = why;
+  gone_.insert(peer.address.life);
+  by_pair_.erase(peer.channel->number());
+  std::erase(waiting_, &peer);
+  peer.channel.reset();
+  for (const auto& [region, count] : std::exchange(peer.attached, {})) {
+    regions_.at(region).attached -= count;
+    release(region);
+  }
+}
+
+void Engine::disconnect(int rank) {
+  const std::lock_guard lock(mutex_);
+  const auto found = peers_.find(rank);
+  if (found == peers_.end() || !found->second->failure) return;
+  cut(*found->second,
+      {Code::peer_lost, fmt::format("rank {} has given rank {} up", options_.rank, rank), rank});
+}
+
+/// With the lock not held: whoever is told may put.
+void Engine::tell_losses() {
+  std::vector<Status> losses;
+  std::function<void(const Status&)> lost;
+  {
+    const std::lock_guard lock(mutex_);
+    if (losses_.empty()) return;
+    losses = std::exchange(losses_, {});
+    lost = lost_;
+  }
+  ring(Bell::worker);
+  for (const Status& loss : losses) {
+    if (lost) lost(loss);
+  }
+}
+
+void Engine::on_lost(std::function<void(const Status&)> lost) {
+  const std::lock_guard lock(mutex_);
+  lost_ = std::move(lost);
+}
+
+/// Says that this worker lives, and looks who has not said so for too long.
+void Engine::beat() {
+  const Time now = steady_now();
+  const Duration since = now - last_beat_;
+  if (since < beat_interval) return;
+  last_beat_ = now;
+  const bool was_stopped = since > options_.peer_timeout / 2 + beat_interval;
+  std::vector<std::shared_ptr<Peer>> peers;
+  for (const auto& [rank, peer] : peers_) peers.push_back(peer);
+  for (const auto& peer : peers) {
+    if (!peer->failure || !peer->channel->is_open()) continue;
+    if (was_stopped || std::exchange(peer->was_heard, false)) {
+      peer->heard = now;  // or the silence was ours
+    }
+    if (now - peer->heard > options_.peer_timeout) {
+      lose(*peer, fmt::format("silent for {:.3g} s", to_seconds(now - peer->heard)));
+      continue;
+    }
+    if (peer->channel->is_waiting()) continue;  // more than a beat is on its way
+    Message message{};
+    message.kind = Kind::beat;
+    (void)send(*peer, message);
+  }
+}
+
+// ---- Driving.
+
+void Engine::arm() {
+  const std::lock_guard lock(mutex_);
+  if (!losses_.empty()) return parking_.ring();
+  if (!parking_.lie_down()) return;
+  for (int i = 0; i < 64; ++i) {
+    // Only who waits for room has to know when something has been sent.
+    const int solicited_only = waiting_.empty() ? 1 : 0;
+    if (ibv_req_notify_cq(completions_.get(), solicited_only) != 0) break;
+    if (poll() == 0) return;
+    poll_all();  // more has come
+  }
+  parking_.ring();
+}
+
+void Engine::progress() {
+  {
+    const std::lock_guard lock(mutex_);
+    parking_.get_up();
+    take_events();
+    poll_all();
+    beat();
+  }
+  tell_losses();
+}
+
+/// Of the descriptor that ended the sleep.
+void Engine::take_events() {
+  ibv_cq* queue = nullptr;
+  void* context = nullptr;
+  unsigned count = 0;
+  while (library().ibv_get_cq_event(events_.get(), &queue, &context) == 0) ++count;
+  if (count > 0) library().ibv_ack_cq_events(completions_.get(), count);
+}
+
+void Engine::drive() {
+  {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) return;  // somebody does
+    parking_.drove();
+    if (poll() > 0) settle();  // and back to the condition, which may hold now
+    if (losses_.empty()) return;
+  }
+  tell_losses();
+}
+
+void Engine::rest() {
+  const std::lock_guard lock(mutex_);
+  parking_.rest();
+}
+
+void Engine::poll_all() {
+  while (poll() > 0) {
+  }
+  settle();
+}
+
+/// What has to wait until all completions of a batch are taken.
+void Engine::settle() {
+  for (const Knock& knock : std::exchange(knocks_, {})) answer(knock);
+  std::erase_if(waiting_, [](Peer* peer) {
+    if (peer->channel->is_waiting()) return false;
+    peer->is_waiting = false;
+    return true;
+  });
+  if (has_unused_regions_) release_all();
+}
+
+// ---- The end.
+
+void Engine::close() {
+  std::unique_lock lock(mutex_);
+  lost_ = nullptr;
+  Message bye{};
+  bye.kind = Kind::bye;
+  for (const auto& [rank, peer] : peers_) {
+    if (peer->failure && peer->channel->is_open()) (void)send(*peer, bye);
+  }
+  const Time deadline = steady_now() + close_timeout;
+  const auto is_over = [&](const auto& entry) {
+    const Peer& peer = *entry.second;
+    return !peer.failure || peer.has_left || peer.channel->is_finished();
+  };
+  while (!std::all_of(peers_.begin(), peers_.end(), is_over) && steady_now() < deadline) {
+    if (poll() > 0) continue;
+    lock.unlock();
+    std::this_thread::sleep_for(20us);
+    lock.lock();
+  }
+  for (const auto& [rank, peer] : peers_) {
+    if (!peer->failure) continue;
+    cut(*peer, {Code::stopped, fmt::format("rank {} has left", options_.rank), rank});
+  }
+}
+
+}  // namespace slip::verbs
