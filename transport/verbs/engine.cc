@@ -449,7 +449,7 @@ Status Engine::add_message(Peer& peer, const Message& message, const std::byte* 
   request.buffer = buffers_.take(cell_bytes);
   if (request.buffer == nullptr) return no_buffer(peer);
   std::memcpy(request.buffer->data, &message, sizeof message);
-  if (message.bytes > 0) {
+  if (payload != nullptr) {
     std::memcpy(request.buffer->data + sizeof message, payload, message.bytes);
   }
   request.from = request.buffer->data;
