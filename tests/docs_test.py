@@ -18,7 +18,8 @@ def dead_links(page, text):
 
 class Docs(unittest.TestCase):
     def test_every_link_between_pages_leads_to_a_file(self):
-        pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("perf/**/*.md")]
+        pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("perf/**/*.md"),
+                 *ROOT.glob("examples/**/*.md")]
         self.assertGreater(len(pages), 3)
         found = [line for page in pages for line in dead_links(page, page.read_text())]
         self.assertEqual(found, [], "\n" + "\n".join(found))
