@@ -14,6 +14,7 @@
 
 namespace slip {
 
+/// Where a rendezvous is.
 struct Endpoint {
   std::string host;
   int port = 0;
@@ -29,6 +30,7 @@ Endpoint parse_endpoint(std::string_view text);
 /// missing.
 class TcpBootstrap final : public Bootstrap {
  public:
+  /// Who joins, and where.
   struct Options {
     std::string host;
     int port = 0;
