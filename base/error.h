@@ -30,8 +30,10 @@ enum class Code : int {
   stopped = 402,
 };
 
+/// The group of a code.
 enum class Damage { none = 0, operation = 1, peer = 2, group = 3, world = 4 };
 
+/// What `code` damaged.
 constexpr Damage damage(Code code) { return static_cast<Damage>(static_cast<int>(code) / 100); }
 
 /// "peer_lost", "timeout", ...

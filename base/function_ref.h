@@ -11,6 +11,7 @@ namespace slip {
 template <class Signature>
 class FunctionRef;
 
+/// The only form that there is.
 template <class R, class... Args>
 class FunctionRef<R(Args...)> {
  public:

@@ -7,10 +7,13 @@ namespace slip {
 /// Lengths and points of time are whole nanoseconds, so that virtual time is exact. A Time counts
 /// from its clock's start; a deadline is a Time.
 using Duration = std::chrono::nanoseconds;
+/// A point of time, from its clock's start.
 using Time = std::chrono::nanoseconds;
 
+/// A deadline that does not come.
 constexpr Time never = Time::max();
 
+/// As a floating-point number.
 constexpr double to_seconds(Duration d) { return static_cast<double>(d.count()) * 1e-9; }
 
 /// To the nearest nanosecond; beyond a century and a half it is a century and a half, so that sums

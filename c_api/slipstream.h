@@ -36,6 +36,7 @@ extern "C" {
 
 /* ---- Status: any thread. */
 
+/* What a call came to. */
 typedef enum slip_status {
   SLIP_OK = 0,
   /* The operation failed; the caller may go on. */
@@ -69,9 +70,10 @@ enum {
 int slip_damage(slip_status status);
 /* "timeout", "peer_lost", ... */
 const char* slip_status_name(slip_status status);
-/* Of the last call that failed in this thread: its line (never NULL) and the peer that it concerns
- * (-1: none). The line is valid until a call fails in this thread. */
+/* Of the last call that failed in this thread: its line, never NULL, valid until a call fails in
+ * this thread. */
 const char* slip_last_error(void);
+/* And the peer that it concerns; -1: none. */
 int slip_last_error_peer(void);
 
 /* The library's release, "1.2.3"; SLIP_VERSION is that of this header. */
@@ -79,8 +81,10 @@ const char* slip_version(void);
 
 /* ---- World: one worker's place among its peers (runtime/world.h). */
 
+/* A worker in its world. Belongs to one thread, but for what says otherwise. */
 typedef struct slip_world slip_world;
 
+/* How a world is joined, and how long it waits. */
 typedef struct slip_world_options {
   size_t size;
   double join_timeout;   /* for the others to join, and at set-up for what they publish [30] */
@@ -155,6 +159,7 @@ slip_status slip_world_counters(const slip_world* world, slip_counters* counters
 
 /* ---- Vectors: of floats or doubles, in host memory. */
 
+/* The type of a vector's elements. */
 typedef enum slip_dtype { SLIP_FLOAT32 = 0, SLIP_FLOAT64 = 1 } slip_dtype;
 
 /* ---- Trainer: trains one model with its peers (trainer/trainer.h).
@@ -165,6 +170,7 @@ typedef enum slip_dtype { SLIP_FLOAT32 = 0, SLIP_FLOAT64 = 1 } slip_dtype;
  *     }
  *     slip_trainer_average(trainer); */
 
+/* Belongs to one thread, but for slip_trainer_stop. */
 typedef struct slip_trainer slip_trainer;
 
 /* A part of the model: `count` elements at `data`, copied in at the start and, after each step,
@@ -178,11 +184,13 @@ typedef struct slip_parameter {
   int reserved; /* 0 */
 } slip_parameter;
 
+/* What a model is worth on data that it was not trained on. */
 typedef struct slip_evaluation {
   double loss;
   double accuracy; /* 0..1; negative: there is none */
 } slip_evaluation;
 
+/* How a trainer learns, and until when. */
 typedef struct slip_trainer_options {
   size_t size;
   const char* protocol; /* a name of `slip train --protocol` ["hop"] */
@@ -220,11 +228,13 @@ typedef struct slip_trainer_options {
   int reserved;       /* 0 */
 } slip_trainer_options;
 
+/* Sets the defaults; `size` is that of the struct. */
 void slip_trainer_options_init(slip_trainer_options* options, size_t size);
 
 /* By all workers with the same options; what differs is named with both ranks and values. */
 slip_status slip_trainer_create(slip_world* world, const slip_parameter* parameters, size_t parts,
                                 const slip_trainer_options* options, slip_trainer** trainer);
+/* After the last iteration it waits for the others to finish theirs. */
 void slip_trainer_free(slip_trainer* trainer);
 
 /* 1 until the agreed last iteration is done or something failed: slip_trainer_status() says what.
@@ -233,9 +243,9 @@ int slip_trainer_running(slip_trainer* trainer);
 /* SLIP_OK, or why it stopped running early. */
 slip_status slip_trainer_status(const slip_trainer* trainer);
 
-/* All parameters as one vector, whose address never changes, and memory for a gradient of the same
- * layout, which a protocol reads fastest. NULL for NULL. */
+/* All parameters as one vector, whose address never changes. NULL for NULL. */
 void* slip_trainer_parameters(const slip_trainer* trainer);
+/* Memory for a gradient of the same layout, which a protocol reads fastest. NULL for NULL. */
 void* slip_trainer_gradient(const slip_trainer* trainer);
 size_t slip_trainer_count(const slip_trainer* trainer); /* elements */
 
@@ -254,8 +264,9 @@ slip_status slip_trainer_average(slip_trainer* trainer);
  * handlers. */
 void slip_trainer_stop(slip_trainer* trainer);
 
-/* This worker's parameters, momentum, iteration and seed; load before the first `running`. */
+/* Writes this worker's parameters, momentum, iteration and seed to a file. */
 slip_status slip_trainer_save(const slip_trainer* trainer, const char* path);
+/* Goes on from such a file; before the first `running`. */
 slip_status slip_trainer_load(slip_trainer* trainer, const char* path);
 
 uint64_t slip_trainer_iteration(const slip_trainer* trainer); /* that it is in; 0 for NULL */
@@ -266,8 +277,10 @@ double slip_trainer_elapsed(const slip_trainer* trainer);
 /* ---- Partial all-reduce: the mean over any group of workers, at each of them
  * (collectives/partial_all_reduce.h). */
 
+/* Belongs to one thread. */
 typedef struct slip_partial_all_reduce slip_partial_all_reduce;
 
+/* How a partial all-reduce works; the same at all workers. */
 typedef struct slip_partial_all_reduce_options {
   size_t size;
   const char* algorithm; /* "automatic", "one-shot", "two-shot" or "hierarchical" ["automatic"] */
@@ -275,6 +288,7 @@ typedef struct slip_partial_all_reduce_options {
   int bf16;              /* bfloat16 on the wire [0] */
 } slip_partial_all_reduce_options;
 
+/* Sets the defaults; `size` is that of the struct. */
 void slip_partial_all_reduce_options_init(slip_partial_all_reduce_options* options, size_t size);
 
 /* By every worker that will be in a group, at any time, with the same name, count, dtype and
@@ -283,6 +297,7 @@ slip_status slip_partial_all_reduce_create(slip_world* world, const char* name, 
                                            slip_dtype dtype,
                                            const slip_partial_all_reduce_options* options,
                                            slip_partial_all_reduce** reduce);
+/* Its peers must be done with it: after slip_world_fence, or at the very end. */
 void slip_partial_all_reduce_free(slip_partial_all_reduce* reduce);
 
 /* This worker's vector of registered memory, zero at first. Unless `in_place` it may be elsewhere
@@ -301,24 +316,29 @@ slip_status slip_partial_all_reduce_mean(slip_partial_all_reduce* reduce, uint64
 
 /* ---- Graph: who sends to whom (trainer/graph.h). Immutable: any thread. */
 
+/* Never changes: any thread. */
 typedef struct slip_graph slip_graph;
 
 /* "ring", ... or a file of lines `from to [weight]`. */
 slip_status slip_graph_create(const char* name_or_file, int workers, slip_graph** graph);
+/* The lists of its neighbours go with it. */
 void slip_graph_free(slip_graph* graph);
-/* How many neighbours, and their ranks, ascending; these belong to the graph. `ranks` may be NULL.
- * -1 for a null graph or a rank that it does not have. */
+/* How many neighbours send to `rank`, and their ranks, ascending; these belong to the graph.
+ * `ranks` may be NULL. -1 for a null graph or a rank that it does not have. */
 int slip_graph_in(const slip_graph* graph, int rank, const int** ranks);
+/* The same of those that it sends to. */
 int slip_graph_out(const slip_graph* graph, int rank, const int** ranks);
 
 /* ---- Tokens: how far a sender may be ahead of its receivers (runtime/tokens.h). `out` and `in`
  * count the neighbours as slip_graph_out and slip_graph_in list them. */
 
+/* Belongs to one thread. */
 typedef struct slip_tokens slip_tokens;
 
 /* By all workers with the same name, graph and max_gap >= 1. */
 slip_status slip_tokens_create(slip_world* world, const char* name, const slip_graph* graph,
                                int max_gap, slip_tokens** tokens);
+/* Its neighbours must be done with it: after slip_world_fence. */
 void slip_tokens_free(slip_tokens* tokens);
 
 /* This worker enters `iteration`; all its reads of updates of earlier ones are complete. */
@@ -336,8 +356,10 @@ int slip_tokens_passed(const slip_tokens* tokens, size_t out, uint64_t iteration
 
 /* ---- Update queue: what neighbours send, in this worker's memory (runtime/update_queue.h). */
 
+/* Belongs to one thread. */
 typedef struct slip_update_queue slip_update_queue;
 
+/* How updates travel; the same at all workers. */
 typedef struct slip_update_queue_options {
   size_t size;
   size_t chunk_bytes; /* an update travels in chunks of so many [2 MiB] */
@@ -345,6 +367,7 @@ typedef struct slip_update_queue_options {
   int reserved;       /* 0 */
 } slip_update_queue_options;
 
+/* Sets the defaults; `size` is that of the struct. */
 void slip_update_queue_options_init(slip_update_queue_options* options, size_t size);
 
 /* By all workers with the same name, graph and options (NULL: the defaults): updates of `bytes`,
@@ -353,6 +376,7 @@ slip_status slip_update_queue_create(slip_world* world, const char* name, const 
                                      size_t bytes, int depth,
                                      const slip_update_queue_options* options,
                                      slip_update_queue** queue);
+/* Its neighbours must be done with it: after slip_world_fence. */
 void slip_update_queue_free(slip_update_queue* queue);
 
 /* Writes the update into the queue of that out-neighbour. Never blocks: tokens say there is room.

@@ -74,6 +74,16 @@ configure_file(cmake/slipstream.pc.in slipstream.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/slipstream.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
   COMPONENT development)
 
+# The reference of the public headers, where Doxygen is here.
+find_program(SLIP_DOXYGEN doxygen)
+if(SLIP_DOXYGEN)
+  list(TRANSFORM layers PREPEND ${PROJECT_SOURCE_DIR}/ OUTPUT_VARIABLE SLIP_REFERENCE_INPUT)
+  list(JOIN SLIP_REFERENCE_INPUT " " SLIP_REFERENCE_INPUT)
+  configure_file(docs/Doxyfile.in Doxyfile @ONLY)
+  add_custom_target(reference VERBATIM COMMENT "Pages of the public headers, in reference/html"
+    COMMAND ${SLIP_DOXYGEN} ${PROJECT_BINARY_DIR}/Doxyfile)
+endif()
+
 if(PROJECT_IS_TOP_LEVEL)
   add_custom_target(uninstall VERBATIM COMMENT "Removing what the last install put there"
     COMMAND ${CMAKE_COMMAND} -D MANIFEST=${PROJECT_BINARY_DIR}/install_manifest.txt

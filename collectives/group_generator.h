@@ -27,6 +27,7 @@ enum class GroupPolicy {
   inter_intra,
 };
 
+/// How groups are formed; the same at all workers.
 struct GroupGeneratorOptions {
   int workers = 1;
   GroupPolicy policy = GroupPolicy::division;
@@ -39,6 +40,7 @@ struct GroupGeneratorOptions {
   const Topology* topology = nullptr;  // for inter_intra; outlives the generator
 };
 
+/// A group, and what its members must know of it.
 struct FormedGroup {
   Group group;
   int initiator = 0;  // the worker whose request made it

@@ -26,8 +26,10 @@ enum class Wire {
   /// up to 2^-124 more.
   bf16,
 };
+/// See Wire::bf16.
 constexpr double bf16_error = 3.02 / 256;
 
+/// How a PartialAllReduce works.
 struct PartialAllReduceOptions {
   /// False: a failed operation leaves the vector as it was. True: it may leave anything there (who
   /// averages gradients has no use for them then), needs half the memory, never moves `buffer()`,

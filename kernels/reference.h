@@ -12,6 +12,7 @@
 /// this header too is compiled without contraction (-ffp-contract=off).
 namespace slip::kernels::reference {
 
+/// As kernels::weighted_average.
 template <class T>
 void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
                       std::span<const double> weights) {
@@ -25,6 +26,7 @@ void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
   }
 }
 
+/// As kernels::average_apply.
 template <class T>
 void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
                    std::span<const double> weights, ConstVectorView gradient, const SgdStep& step) {
@@ -47,11 +49,13 @@ void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
   }
 }
 
+/// As kernels::axpy.
 template <class T>
 void axpy(VectorView y, double a, ConstVectorView x) {
   for (std::size_t i = 0; i < y.count; ++i) y.as<T>()[i] += static_cast<T>(a) * x.as<T>()[i];
 }
 
+/// As kernels::to_bf16.
 template <class T>
 void to_bf16(std::span<std::uint16_t> out, ConstVectorView x) {
   for (std::size_t i = 0; i < x.count; ++i) {
@@ -62,6 +66,7 @@ void to_bf16(std::span<std::uint16_t> out, ConstVectorView x) {
   }
 }
 
+/// As kernels::from_bf16.
 template <class T>
 void from_bf16(VectorView out, std::span<const std::uint16_t> x) {
   for (std::size_t i = 0; i < x.size(); ++i) {

@@ -8,10 +8,13 @@
 
 namespace slip {
 
+/// Type of a vector's elements.
 enum class Dtype : std::uint8_t { float32, float64 };
 
+/// Bytes of an element.
 constexpr std::size_t size_of(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 8; }
 
+/// The name of float or double.
 template <class T>
 constexpr Dtype dtype_of() {
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>);
@@ -46,13 +49,17 @@ struct BasicVectorView {
   }
 };
 
+/// A vector that may be written.
 using VectorView = BasicVectorView<void>;
+/// One that may not.
 using ConstVectorView = BasicVectorView<const void>;
 
+/// A span of floats or doubles as a vector whose type is known at run time.
 template <class T>
 VectorView view(std::span<T> values) {
   return {values.data(), values.size(), dtype_of<T>()};
 }
+/// The same of one that is not to be written.
 template <class T>
 ConstVectorView view(std::span<const T> values) {
   return {values.data(), values.size(), dtype_of<T>()};

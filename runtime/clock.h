@@ -14,6 +14,7 @@ class Clock {
   virtual bool is_virtual() const { return false; }
 };
 
+/// The system's clock that only goes forward, since the object was made.
 class RealClock final : public Clock {
  public:
   Time now() const override { return std::chrono::steady_clock::now() - start_; }

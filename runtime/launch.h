@@ -10,11 +10,13 @@
 
 namespace slip {
 
+/// What the workers of one process are.
 enum class LaunchKind {
   threads,    // n threads of this process, in real time
   simulated,  // n fibers of this thread, in virtual time
 };
 
+/// How `launch` runs its workers.
 struct LaunchOptions {
   LaunchKind kind = LaunchKind::threads;
   WorldOptions world;

@@ -27,12 +27,14 @@ struct Place {
 /// Of two places on one machine that are not the same thing.
 Distance distance(const Place& a, const Place& b);
 
+/// A processor core, as hwloc numbers it.
 struct Core {
   int number = -1;        // as lstopo's L#; -1: not known
   std::vector<int> cpus;  // its hardware threads, by the kernel's numbers, ascending
   Place place;
 };
 
+/// A network card that hwloc sees.
 struct Nic {
   std::string name;       // mlx5_0; of a NIC without RDMA eth0
   std::string interface;  // of an RDMA device, if it has one: ib0
@@ -42,6 +44,7 @@ struct Nic {
   Place place;
 };
 
+/// A GPU that hwloc sees.
 struct Gpu {
   std::string name;  // 0000:07:00.0, its address on the PCI bus
   std::string model;

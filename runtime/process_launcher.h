@@ -10,6 +10,7 @@
 
 namespace slip {
 
+/// What is started, and how often.
 struct ProcessOptions {
   /// The program, looked up in PATH, and its arguments.
   std::vector<std::string> argv;
@@ -23,6 +24,7 @@ struct ProcessOptions {
   Duration grace = std::chrono::seconds(5);
 };
 
+/// How a world of processes ended.
 struct ProcessResult {
   int exit_code = 0;         // 0 if every worker exited with 0, else 1
   int culprit_rank = -1;     // the worker that failed first

@@ -26,6 +26,7 @@ namespace slip {
 /// left nothing to skip. Both ends are made with the same name and capacity; making one waits for
 /// the other. A worker's ring to itself begins with its receiver.
 namespace ring_layout {
+/// Of what stands before each message.
 constexpr std::size_t word_bytes = sizeof(Word);
 constexpr std::uint32_t filler = ~std::uint32_t{0};  // in place of a length: go on at offset 0
 
@@ -39,7 +40,9 @@ constexpr Word make_record_word(std::uint16_t incarnation, std::uint64_t positio
                                 std::uint32_t bytes) {
   return make_word(incarnation, (Iteration{tag_of(position)} << 32) | bytes);
 }
+/// The tag of its record.
 constexpr std::uint16_t tag_in(Word word) { return static_cast<std::uint16_t>(word >> 32); }
+/// Bytes of its message, or `filler`.
 constexpr std::uint32_t length_in(Word word) { return static_cast<std::uint32_t>(word); }
 
 /// Of the word and the message.
@@ -50,6 +53,7 @@ constexpr std::size_t record_bytes(std::size_t message) {
 
 class RingReceiver;
 
+/// The producer's end. Belongs to one thread.
 class RingSender {
  public:
   /// `capacity` is a power of two, from 64 bytes to 1 GiB. Throws Error.
@@ -160,6 +164,7 @@ class RingSender {
   std::unique_ptr<std::byte[]> staging_;  // the message, where the ring is not mapped
 };
 
+/// The consumer's end, which owns the memory. Belongs to one thread.
 class RingReceiver {
  public:
   /// Messages ring `bell`: Bell::progress for a service that runs while the worker computes. Throws

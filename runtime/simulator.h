@@ -21,6 +21,7 @@ class thread_pool;
 
 namespace slip::sim {
 
+/// How simulated workers run.
 struct SimulatorOptions {
   NetworkOptions network;
   std::size_t stack_bytes = 256 * 1024;  // of each worker's fiber; only touched pages cost memory

@@ -15,6 +15,7 @@
 
 namespace slip {
 
+/// Where a rendezvous is.
 struct Endpoint {
   std::string host;
   int port = 0;
@@ -30,6 +31,7 @@ Endpoint parse_endpoint(std::string_view text);
 /// missing.
 class TcpBootstrap final : public Bootstrap {
  public:
+  /// Who joins, and where.
   struct Options {
     std::string host;
     int port = 0;

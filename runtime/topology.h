@@ -16,6 +16,7 @@ namespace slip {
 /// NICs of a host; queries cost nothing.
 class Topology {
  public:
+  /// What a topology is made from: one worker.
   struct Member {
     int host = 0;                // 0, 1, ...; by first appearance
     std::vector<int> cpus = {};  // that the worker may use; empty: all of its host's

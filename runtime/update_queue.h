@@ -12,12 +12,7 @@
 
 namespace slip {
 
-/// The update queue of Hop (ASPLOS'19, section 4: enqueue, dequeue, size) on one-sided writes: a
-/// ring of `depth` slots per in-neighbour in the receiver's memory. The update of iteration k goes
-/// to slot `k mod depth`, in chunks, each announced by a word.
-///
-/// Tokens are its flow control: with max_gap tokens, depth max_gap + 1 means that a sender never
-/// overwrites what its receiver may still read (max_gap + staleness + 1 with bounded staleness).
+/// How an update queue is laid out; the same at all workers.
 struct UpdateQueueOptions {
   std::size_t bytes = 0;  // of one update
   int depth = 1;
@@ -29,6 +24,12 @@ struct UpdateQueueOptions {
   static bool checksums_by_default();
 };
 
+/// The update queue of Hop (ASPLOS'19, section 4: enqueue, dequeue, size) on one-sided writes: a
+/// ring of `depth` slots per in-neighbour in the receiver's memory. The update of iteration k goes
+/// to slot `k mod depth`, in chunks, each announced by a word.
+///
+/// Tokens are its flow control: with max_gap tokens, depth max_gap + 1 means that a sender never
+/// overwrites what its receiver may still read (max_gap + staleness + 1 with bounded staleness).
 class UpdateQueue {
  public:
   /// Made by all workers of the graph with the same name and options; waits for the neighbours.

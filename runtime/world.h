@@ -24,6 +24,7 @@
 
 namespace slip {
 
+/// How a world is joined, and how long it waits.
 struct WorldOptions {
   /// How long a worker waits for others to join, and at set-up for what they publish.
   Duration join_timeout = std::chrono::seconds(30);

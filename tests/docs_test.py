@@ -16,9 +16,58 @@ def dead_links(page, text):
             yield f"{page.relative_to(ROOT)}: {target}"
 
 
+STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+
+
+def texts(source):
+    """What the code of a source says: its strings, those that follow each other as one."""
+    code = re.sub(r"^\s*(//.*|#include.*)$", "", source, flags=re.M)
+    joined = re.sub(r'(?<!\\)"\s*\n\s*"', "", code)
+    return [match[0][1:-1].replace('\\"', '"') for match in STRING.finditer(joined)]
+
+
+def quoted_messages(page):
+    """The messages that headings of the page quote, each as the pieces between its gaps."""
+    for heading in re.findall(r"^### (.*)$", page, re.M):
+        for message in re.findall(r"`([^`]+)`", heading):
+            yield message, [piece.strip(" ") for piece in message.split("…") if piece.strip(" :;()")]
+
+
+def says(text, pieces):
+    at = 0
+    for piece in pieces:
+        at = text.find(piece, at)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
+
+
 class Docs(unittest.TestCase):
+    def test_every_message_that_troubleshooting_quotes_is_one_of_ours(self):
+        said = [
+            text
+            for folder in ("base", "transport", "runtime", "collectives", "trainer", "tools", "cmake")
+            for suffix in ("*.cc", "*.cmake")
+            for path in (ROOT / folder).rglob(suffix)
+            for text in texts(path.read_text())
+        ]
+        messages = list(quoted_messages((ROOT / "docs/troubleshooting.md").read_text()))
+        self.assertGreater(len(messages), 20)
+        unknown = [
+            message for message, pieces in messages if not any(says(text, pieces) for text in said)
+        ]
+        self.assertEqual(unknown, [], "\n" + "\n".join(unknown))
+
+    def test_a_message_is_found_in_pieces_of_strings(self):
+        said = texts('fmt::format("rank {}: no "\n    "disk", r); f("x \\"y\\"");')
+        self.assertEqual(said, ["rank {}: no disk", 'x "y"'])
+        self.assertTrue(says(said[0], ["rank", ": no disk"]))
+        self.assertFalse(says(said[0], [": no disk", "rank"]))
+
     def test_every_link_between_pages_leads_to_a_file(self):
-        pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("perf/**/*.md")]
+        pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("perf/**/*.md"),
+                 *ROOT.glob("examples/**/*.md")]
         self.assertGreater(len(pages), 3)
         found = [line for page in pages for line in dead_links(page, page.read_text())]
         self.assertEqual(found, [], "\n" + "\n".join(found))

@@ -14,6 +14,7 @@ namespace slip {
 
 /// Horizontal bars from zero: in each group one per series, in its colour.
 struct BarChart {
+  /// Bars side by side under one name.
   struct Group {
     std::string name;
     std::vector<std::optional<double>> values;  // by series
@@ -23,6 +24,7 @@ struct BarChart {
   std::vector<Group> groups;
 };
 
+/// As an SVG element.
 std::string bar_chart_svg(const BarChart& chart);
 
 /// The runs' "accuracy" or "loss" against time, a line each: the mean over its reports, evaluation

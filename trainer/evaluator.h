@@ -19,6 +19,7 @@
 
 namespace slip {
 
+/// What is evaluated, and how often.
 struct EvaluatorOptions {
   std::string name;      // goes before the names of its regions
   Iteration every = 1;   // rank 0's iterations, if on_call

@@ -19,6 +19,7 @@ enum class Weights { uniform, metropolis };
 
 /// "uniform" or "metropolis"; anything else throws Error(invalid_argument).
 Weights parse_weights(std::string_view text);
+/// "uniform" or "metropolis".
 std::string_view to_string(Weights weights);
 
 /// One worker's row of the mixing matrix: x_i becomes own * x_i + sum in[k] * x_{neighbours_in[k]}.
@@ -28,6 +29,7 @@ struct MixingRow {
   std::vector<double> in;
 };
 
+/// One direction of an edge.
 struct Edge {
   int from = 0;
   int to = 0;

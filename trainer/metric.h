@@ -20,9 +20,11 @@ struct Metric {
   std::optional<double> (*of)(const Report&);  // empty where a report has no such figure
 };
 
+/// All of them, in the order of tables.
 std::span<const Metric> metrics();
 /// Null for an unknown name.
 const Metric* find_metric(std::string_view name);
+/// Their names, in that order.
 std::vector<std::string> metric_names();
 
 /// A figure of runs that differ in their seed alone.

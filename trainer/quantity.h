@@ -26,6 +26,7 @@ double parse_rate(std::string_view text, std::string_view what);
 
 /// "a,b=1,c=2" by its parts; a part without '=' has only a name.
 using Fields = std::vector<std::pair<std::string, std::string>>;
+/// The parts in order.
 Fields parse_fields(std::string_view text);
 
 }  // namespace slip

@@ -21,12 +21,14 @@ struct Report {
     std::optional<double> accuracy;  // 0..1
   };
 
+  /// The goal, and when it was reached.
   struct Target {
     std::string metric;  // "accuracy" (reached from below) or "loss" (from above)
     double value = 0;
     std::optional<double> reached_at_seconds;  // of the last snapshot that went into it
   };
 
+  /// Counts over all workers.
   struct Updates {
     std::uint64_t sent = 0;
     std::uint64_t used = 0;
@@ -36,6 +38,7 @@ struct Report {
     std::uint64_t late = 0;
   };
 
+  /// What one worker has done.
   struct Worker {
     int rank = 0;
     Iteration iterations = 0;  // reached, skipped ones counted
@@ -93,6 +96,7 @@ Report report_from_json(std::string_view json, std::string_view source);
 
 /// A file that appears at once or not at all; see write_file for errors.
 void write_report(const Report& report, const std::string& path);
+/// Of a file that `write_report` wrote. Throws Error (not_found, io, bad_data).
 Report read_report(const std::string& path);
 
 }  // namespace slip

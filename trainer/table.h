@@ -17,6 +17,7 @@ struct Table {
 
 /// Columns aligned for a terminal: the first to the left, the others (numbers) to the right.
 std::string to_text(const Table& table);
+/// As a table of Markdown.
 std::string to_markdown(const Table& table);
 
 /// Reports that differ in their seed alone, and the name they go by.

@@ -11,10 +11,13 @@
 
 namespace slip {
 
+/// What a worker was doing.
 enum class SpanKind : std::int32_t { compute, wait, apply, send, evaluate };
 
+/// How many there are.
 constexpr int span_kinds = 5;
 
+/// "compute", "wait", ...
 std::string_view to_string(SpanKind kind);
 
 /// What one worker did from `begin` to `end`. Plain bytes, so that workers can send theirs to rank

@@ -47,6 +47,7 @@ struct Parameter {
   Dtype dtype = Dtype::float32;
 };
 
+/// How a Trainer learns, and until when.
 struct TrainerOptions {
   // The graph and its mixing weights; options of one name must be the same on all workers.
   std::string graph = "ring";                      // a name or a file (trainer/graph.h)

@@ -55,6 +55,7 @@ void wake_worker(Doorbell& doorbell);
 
 /// Announces a sleeper; it must look at its conditions once more before it sleeps.
 void announce_sleeper(Doorbell& doorbell, Bell bell);
+/// Takes back what `announce_sleeper` said, without a sleep.
 void withdraw_sleeper(Doorbell& doorbell, Bell bell);
 
 /// Sleeps until `events` differs from `seen` or `timeout` has passed.

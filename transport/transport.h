@@ -14,7 +14,7 @@ namespace slip {
 /// Order: puts to one peer take effect in posting order, and a word becomes visible only after
 /// every byte put to that peer before it, its own payload included. A word has one writer.
 /// Faults that a backend may show: delay, partition, cut, a dead peer. Never loss, duplication or
-/// reordering.
+/// reordering. What keeps this, backend by backend: docs/ordering.md.
 /// Threads: the hot-path calls of one object come from its worker and, for the services that run
 /// there, from the progress thread; order is that of each thread's own puts. allocate and attach
 /// may be called from any thread.

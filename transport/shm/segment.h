@@ -17,6 +17,7 @@ struct SegmentKey {
   std::uint64_t file = 0;    // the memory file's inode: the descriptor may since be another file's
 };
 
+/// Mapped memory, and how others find it.
 struct Segment {
   std::shared_ptr<std::byte> memory;
   SegmentKey key;

@@ -26,6 +26,7 @@ struct HostLink {
   Link link;
 };
 
+/// Modelled links; by default none, and delivery is instant.
 struct NetworkOptions {
   /// In blocks of consecutive ranks. 0: in virtual time, and with links, each on its own; else the
   /// hosts are not modelled.

@@ -18,6 +18,7 @@ std::string ucx_unavailable();
 /// "1.13.1"; empty where it is not available.
 std::string ucx_version();
 
+/// What a UcxTransport must know of its world.
 struct UcxOptions {
   int rank = 0;
   /// From whom nothing is heard for so long is lost. A progress thread says every second that it
