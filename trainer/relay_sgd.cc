@@ -39,7 +39,10 @@ class RelaySgdProtocol final : public Protocol {
   }
 
   Status enter(Iteration k) override {
-    if (first_) return {};
+    if (first_) {
+      note_gap(k);
+      return {};
+    }
     first_ = k;  // not 0 in a resumed run
     if (options_.normalise == Normalise::initial) copy(initial_, run_.x);
     return {};
@@ -81,6 +84,18 @@ class RelaySgdProtocol final : public Protocol {
   bool all_models() const {
     return std::all_of(parts_.begin(), parts_.end(),
                        [&](const Part& part) { return part.relay.models() == run_.world.size(); });
+  }
+
+  /// A neighbour has entered the round of its last message.
+  void note_gap(Iteration k) {
+    const auto arrived = [&](Iteration round) {
+      return std::all_of(parts_.begin(), parts_.end(),
+                         [&](const Part& part) { return part.relay.arrived(round); });
+    };
+    Iteration gap = 0;
+    while (gap < k - *first_ && !arrived(k - gap)) ++gap;
+    Counters& counters = run_.world.counters();
+    counters.max_gap_seen.set(std::max(counters.max_gap_seen.get(), gap));
   }
 
   /// x becomes this worker's model of the round. The one before is kept where it may be needed: to
@@ -226,5 +241,7 @@ std::size_t RelaySgd::memory(const RunShape& shape) const {
 std::unique_ptr<Protocol> RelaySgd::make(const Run& run) const {
   return std::make_unique<RelaySgdProtocol>(run, *this);
 }
+
+SLIP_PROTOCOL(RelaySgd)
 
 }  // namespace slip
