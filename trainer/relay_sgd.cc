@@ -17,6 +17,8 @@ using Normalise = RelaySgd::Normalise;
 using Payload = RelaySgd::Payload;
 using Schedule = RelaySgd::Schedule;
 
+constexpr int most_stale = 1000;
+
 /// The elements that tree `i` of `trees` has: contiguous parts, as equal as may be.
 std::pair<std::size_t, std::size_t> part_of(std::size_t count, std::size_t i, std::size_t trees) {
   const std::size_t first = count * i / trees;
@@ -32,9 +34,10 @@ class RelaySgdProtocol final : public Protocol {
     const std::vector<Graph> trees = relay_trees(run.graph);
     for (std::size_t i = 0; i < trees.size(); ++i) {
       const auto [first, count] = part_of(run.x.count, i, trees.size());
-      parts_.push_back({first, count,
-                        Relay(run.world, fmt::format("{}/tree{}", run.name, i),
-                              trees[i].neighbourhood(run.world.rank()), count, run.x.dtype)});
+      parts_.push_back(
+          {first, count,
+           Relay(run.world, fmt::format("{}/tree{}", run.name, i),
+                 trees[i].neighbourhood(run.world.rank()), count, run.x.dtype, options.staleness)});
     }
   }
 
@@ -88,14 +91,8 @@ class RelaySgdProtocol final : public Protocol {
 
   /// A neighbour has entered the round of its last message.
   void note_gap(Iteration k) {
-    const auto arrived = [&](Iteration round) {
-      return std::all_of(parts_.begin(), parts_.end(),
-                         [&](const Part& part) { return part.relay.arrived(round); });
-    };
-    Iteration gap = 0;
-    while (gap < k - *first_ && !arrived(k - gap)) ++gap;
-    Counters& counters = run_.world.counters();
-    counters.max_gap_seen.set(std::max(counters.max_gap_seen.get(), gap));
+    Counter& gap = run_.world.counters().max_gap_seen;
+    for (const Part& part : parts_) gap.set(std::max(gap.get(), part.relay.behind(k)));
   }
 
   /// x becomes this worker's model of the round. The one before is kept where it may be needed: to
@@ -139,8 +136,8 @@ class RelaySgdProtocol final : public Protocol {
     };
     if (Status s = run_.wait(arrived, "messages of its neighbours"); !s) return s;
     for (std::size_t i = 0; i < parts_.size(); ++i) {
-      const auto lost = [&](int sender) {
-        return run_.heterogeneity.drops(run_.world.rank(), sender, round, i);
+      const auto lost = [&](int sender, Iteration sent) {
+        return run_.heterogeneity.drops(run_.world.rank(), sender, sent, i);
       };
       if (Status s = parts_[i].relay.hold(round, lost); !s) return s;
     }
@@ -213,7 +210,9 @@ Options RelaySgd::describe() {
       .add("schedule", schedule, {"same-round", "overlap"},
            "wait for a round's messages, or take them in the next")
       .add("correct_lr", correct_lr, "multiply the learning rate by 1 + the mean delay")
-      .add("relay", relay, {"models", "updates"}, "what is summed up: RelaySum/Model or /Grad");
+      .add("relay", relay, {"models", "updates"}, "what is summed up: RelaySum/Model or /Grad")
+      .add("staleness", staleness, "rounds that a message may be late and is used again",
+           Range::between(0, most_stale));
 }
 
 void RelaySgd::validate(const RunShape& shape) const {
@@ -222,6 +221,12 @@ void RelaySgd::validate(const RunShape& shape) const {
   };
   if (!shape.graph.is_symmetric() || !shape.graph.is_strongly_connected()) {
     refuse("the graph is directed or not connected, and so has no spanning tree");
+  }
+  if (staleness < 0 || staleness > most_stale) {
+    refuse(fmt::format("staleness is from 0 to {}", most_stale));
+  }
+  if (relay == Payload::updates && staleness > 0) {
+    refuse("relay=updates has no staleness: an update counts once");
   }
   if (relay == Payload::updates && normalise != Normalise::latest) {
     refuse("relay=updates has no normalise: an update that is missing counts as none");
@@ -232,8 +237,9 @@ std::size_t RelaySgd::memory(const RunShape& shape) const {
   const std::vector<Graph> trees = relay_trees(shape.graph);
   std::size_t bytes = 0;
   for (std::size_t i = 0; i < trees.size(); ++i) {
-    bytes += Relay::memory(trees[i].neighbours_in(shape.rank).size(),
-                           part_of(shape.parameters, i, trees.size()).second, shape.dtype);
+    bytes +=
+        Relay::memory(trees[i].neighbours_in(shape.rank).size(),
+                      part_of(shape.parameters, i, trees.size()).second, shape.dtype, staleness);
   }
   return bytes;
 }
