@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "slipstream/kernels/kernels.h"
@@ -15,33 +16,35 @@ std::size_t count_offset(std::size_t count, Dtype dtype) {
   return (count * size_of(dtype) + unit - 1) / unit * unit;
 }
 
-UpdateQueueOptions queue_options(std::size_t count, Dtype dtype) {
+UpdateQueueOptions queue_options(std::size_t count, Dtype dtype, int staleness) {
   UpdateQueueOptions options;
   options.bytes = count_offset(count, dtype) + sizeof(std::int64_t);
-  // A neighbour sends round k + 2 once it has this worker's message of k + 1, which was made from
-  // its own of k.
-  options.depth = 3;
+  // A neighbour sends round k + 2 + 2 s once it has this worker's message of k + 1 + s, which may
+  // have been made from its own of k.
+  options.depth = 3 + 2 * staleness;
   return options;
 }
 
 }  // namespace
 
-std::size_t Relay::memory(std::size_t neighbours, std::size_t count, Dtype dtype) {
-  return UpdateQueue::memory(neighbours, queue_options(count, dtype));
+std::size_t Relay::memory(std::size_t neighbours, std::size_t count, Dtype dtype, int staleness) {
+  return UpdateQueue::memory(neighbours, queue_options(count, dtype, staleness));
 }
 
 Relay::Relay(const World& world, std::string_view name, const Neighbourhood& neighbourhood,
-             std::size_t count, Dtype dtype)
+             std::size_t count, Dtype dtype, int staleness)
     : world_(world),
       neighbours_(neighbourhood.in),
       count_(count),
       dtype_(dtype),
-      queue_(world, name, neighbourhood, queue_options(count, dtype)),
-      outgoing_(queue_options(count, dtype).bytes),
+      staleness_(static_cast<Iteration>(staleness)),
+      queue_(world, name, neighbourhood, queue_options(count, dtype, staleness)),
+      outgoing_(queue_options(count, dtype, staleness).bytes),
       held_(neighbours_.size()),
       counts_(neighbours_.size(), 0) {}
 
 Status Relay::send(Iteration round, ConstVectorView own) {
+  if (!first_) first_ = round;
   const VectorView sum{outgoing_.data(), count_, dtype_};
   for (std::size_t to = 0; to < neighbours_.size(); ++to) {
     std::int64_t models = 1;
@@ -59,20 +62,40 @@ Status Relay::send(Iteration round, ConstVectorView own) {
   return {};
 }
 
+/// The last of the `rounds` rounds up to `round` whose message of that neighbour is here.
+std::optional<Iteration> Relay::newest(std::size_t in, Iteration round, Iteration rounds) const {
+  for (Iteration age = 0; age < rounds && age <= round; ++age) {
+    if (queue_.arrived(in, round - age)) return round - age;
+  }
+  return std::nullopt;
+}
+
 bool Relay::arrived(Iteration round) const {
+  if (first_ && round < *first_ + staleness_) return true;
   for (std::size_t in = 0; in < neighbours_.size(); ++in) {
-    if (!queue_.arrived(in, round)) return false;
+    if (!newest(in, round, staleness_ + 1)) return false;
   }
   return true;
 }
 
-Status Relay::hold(Iteration round, FunctionRef<bool(int sender)> lost) {
+Iteration Relay::behind(Iteration round) const {
+  const Iteration rounds = 2 * staleness_ + 3;
+  Iteration most = 0;
+  for (std::size_t in = 0; in < neighbours_.size(); ++in) {
+    most = std::max(most, round - newest(in, round, rounds).value_or(*first_));
+  }
+  return most;
+}
+
+Status Relay::hold(Iteration latest, FunctionRef<bool(int sender, Iteration round)> lost) {
   messages_.clear();
   for (std::size_t in = 0; in < neighbours_.size(); ++in) {
     held_[in] = {};
     counts_[in] = 0;
     const int sender = neighbours_[in].peer;
-    if (lost(sender)) continue;
+    const std::optional<Iteration> found = newest(in, latest, staleness_ + 1);
+    if (!found || lost(sender, *found)) continue;
+    const Iteration round = *found;
     if (Status s = queue_.verify(in, round); !s) return s;
     const std::int64_t count = count_of(in, round);
     if (count < 1 || count >= world_.size()) {

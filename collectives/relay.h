@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -21,27 +22,34 @@ namespace slip {
 /// one vector of every worker that a message has come from, older the more edges it has crossed.
 ///
 /// A round needs the messages of the round before, which makes senders wait for each other: three
-/// slots per edge are enough without any other flow control. Belongs to one thread.
+/// slots per edge are enough without any other flow control. With `staleness` (not in the paper) it
+/// needs them from as many rounds before that: a message that is late is held for longer, and two
+/// more slots for each such round are enough. Belongs to one thread.
 class Relay {
  public:
   /// Made by all workers of the tree with the same name, count and type; waits for the neighbours.
   /// `neighbourhood` is this worker's in the tree, which has every edge in both directions.
   Relay(const World& world, std::string_view name, const Neighbourhood& neighbourhood,
-        std::size_t count, Dtype dtype);
+        std::size_t count, Dtype dtype, int staleness = 0);
 
   /// Bytes of memory at a worker with that many neighbours.
-  static std::size_t memory(std::size_t neighbours, std::size_t count, Dtype dtype);
+  static std::size_t memory(std::size_t neighbours, std::size_t count, Dtype dtype,
+                            int staleness = 0);
 
   /// Sends to every neighbour what it shall have of `own` and of the messages that are held. Rounds
   /// come in order, each once.
   Status send(Iteration round, ConstVectorView own);
 
-  /// All neighbours' messages of that round are here.
+  /// All neighbours' messages of that round are here, or else some that are fresh enough. In the
+  /// first `staleness` rounds none are needed.
   bool arrived(Iteration round) const;
 
-  /// Holds the messages of that round, which have arrived, in place of those held so far. A message
-  /// for which `lost` is true counts as none. Else bad_data, where one is damaged.
-  Status hold(Iteration round, FunctionRef<bool(int sender)> lost);
+  /// How many rounds the neighbour that is furthest behind is behind `round`, at most.
+  Iteration behind(Iteration round) const;
+
+  /// Holds the newest messages up to that round, which has arrived, in place of those held so far.
+  /// A message for which `lost` is true counts as none. Else bad_data, where one is damaged.
+  Status hold(Iteration round, FunctionRef<bool(int sender, Iteration round)> lost);
 
   /// What is held, valid until the next `hold`: sums of `models() - 1` vectors in all.
   std::span<const ConstVectorView> messages() const { return messages_; }
@@ -49,6 +57,7 @@ class Relay {
   std::int64_t models() const;
 
  private:
+  std::optional<Iteration> newest(std::size_t in, Iteration round, Iteration rounds) const;
   ConstVectorView vector(std::size_t in, Iteration round) const;
   std::int64_t count_of(std::size_t in, Iteration round) const;
 
@@ -56,7 +65,9 @@ class Relay {
   const std::vector<Neighbour> neighbours_;
   const std::size_t count_;
   const Dtype dtype_;
+  const Iteration staleness_;
   UpdateQueue queue_;
+  std::optional<Iteration> first_;   // round
   std::vector<std::byte> outgoing_;  // one message as it is made
   // Held: by neighbour, and the vectors of those that count.
   std::vector<ConstVectorView> held_;  // without data: none

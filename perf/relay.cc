@@ -33,7 +33,7 @@ class Rounds {
     relay_.send(round_, view(std::span<const float>(own_))).throw_if_failed();
     const auto arrived = [&] { return relay_.arrived(round_); };
     bench_.world.wait_until(arrived, bench_.world.deadline(), "messages").throw_if_failed();
-    relay_.hold(round_++, [](int) { return false; }).throw_if_failed();
+    relay_.hold(round_++, [](int, Iteration) { return false; }).throw_if_failed();
   }
 
   /// After as many rounds as there are workers the messages hold the vectors of all others.

@@ -277,4 +277,6 @@ std::unique_ptr<Protocol> AdPsgd::make(const Run& run) const {
   return std::make_unique<AdPsgdProtocol>(run, *this);
 }
 
+SLIP_PROTOCOL(AdPsgd)
+
 }  // namespace slip

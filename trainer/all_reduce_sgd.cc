@@ -68,4 +68,6 @@ std::unique_ptr<Protocol> AllReduceSgd::make(const Run& run) const {
   return std::make_unique<AllReduceProtocol>(run);
 }
 
+SLIP_PROTOCOL(AllReduceSgd)
+
 }  // namespace slip

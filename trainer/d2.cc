@@ -61,4 +61,6 @@ std::unique_ptr<Protocol> D2::make(const Run& run) const {
   return std::make_unique<D2Protocol>(run, *this);
 }
 
+SLIP_PROTOCOL(D2)
+
 }  // namespace slip

@@ -152,4 +152,6 @@ std::unique_ptr<Protocol> DivShare::make(const Run& run) const {
   return std::make_unique<DivShareProtocol>(run, *this);
 }
 
+SLIP_PROTOCOL(DivShare)
+
 }  // namespace slip

@@ -308,4 +308,6 @@ std::unique_ptr<Protocol> Dybw::make(const Run& run) const {
   return std::make_unique<DturProtocol>(run, *this);
 }
 
+SLIP_PROTOCOL(Dybw)
+
 }  // namespace slip

@@ -149,4 +149,6 @@ std::unique_ptr<Protocol> GradientTracking::make(const Run& run) const {
   return std::make_unique<MomentumTracking>(run);
 }
 
+SLIP_PROTOCOL(GradientTracking)
+
 }  // namespace slip

@@ -351,4 +351,6 @@ std::unique_ptr<Protocol> Hop::make(const Run& run) const {
   return std::make_unique<HopProtocol>(run, *this);
 }
 
+SLIP_PROTOCOL(Hop)
+
 }  // namespace slip

@@ -254,4 +254,6 @@ std::unique_ptr<Protocol> ParameterServer::make(const Run& run) const {
   return std::make_unique<Asynchronous>(run, *this);
 }
 
+SLIP_PROTOCOL(ParameterServer)
+
 }  // namespace slip

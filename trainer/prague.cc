@@ -201,4 +201,6 @@ std::unique_ptr<Protocol> Prague::make(const Run& run) const {
   return std::make_unique<ScheduledPrague>(run, *this);
 }
 
+SLIP_PROTOCOL(Prague)
+
 }  // namespace slip

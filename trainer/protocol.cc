@@ -3,63 +3,52 @@
 #include <algorithm>
 #include <string>
 
-#include "slipstream/trainer/ad_psgd.h"
-#include "slipstream/trainer/all_reduce_sgd.h"
-#include "slipstream/trainer/d2.h"
-#include "slipstream/trainer/d_psgd.h"
-#include "slipstream/trainer/div_share.h"
-#include "slipstream/trainer/dybw.h"
-#include "slipstream/trainer/gradient_tracking.h"
-#include "slipstream/trainer/hop.h"
-#include "slipstream/trainer/parameter_server.h"
-#include "slipstream/trainer/prague.h"
-#include "slipstream/trainer/quasi_global.h"
-#include "slipstream/trainer/relay_sgd.h"
-#include "slipstream/trainer/sgp.h"
-#include "slipstream/trainer/swift.h"
+/// A protocol is registered by its line here.
+#define SLIP_PROTOCOLS(LINE) \
+  LINE(AllReduceSgd)         \
+  LINE(ParameterServer)      \
+  LINE(DPsgd)                \
+  LINE(AdPsgd)               \
+  LINE(Hop)                  \
+  LINE(Prague)               \
+  LINE(RelaySgd)             \
+  LINE(Dybw)                 \
+  LINE(Sgp)                  \
+  LINE(D2)                   \
+  LINE(GradientTracking)     \
+  LINE(QuasiGlobal)          \
+  LINE(DivShare)             \
+  LINE(Swift)
 
 namespace slip {
+
+#define SLIP_DECLARE(P) std::unique_ptr<ProtocolConfig> make_config_of_##P();
+SLIP_PROTOCOLS(SLIP_DECLARE)
+#undef SLIP_DECLARE
+
 namespace {
 
 using Maker = std::unique_ptr<ProtocolConfig> (*)();
 
-template <class P>
-std::unique_ptr<ProtocolConfig> make() {
-  return std::make_unique<ProtocolConfigOf<P>>();
-}
-
-/// A protocol is registered by its line here.
-constexpr std::pair<std::string_view, Maker> registry[] = {
-    {AllReduceSgd::name, make<AllReduceSgd>},
-    {ParameterServer::name, make<ParameterServer>},
-    {DPsgd::name, make<DPsgd>},
-    {AdPsgd::name, make<AdPsgd>},
-    {Hop::name, make<Hop>},
-    {Prague::name, make<Prague>},
-    {RelaySgd::name, make<RelaySgd>},
-    {Dybw::name, make<Dybw>},
-    {Sgp::name, make<Sgp>},
-    {D2::name, make<D2>},
-    {GradientTracking::name, make<GradientTracking>},
-    {QuasiGlobal::name, make<QuasiGlobal>},
-    {DivShare::name, make<DivShare>},
-    {Swift::name, make<Swift>},
-};
+#define SLIP_ENTRY(P) make_config_of_##P,
+constexpr Maker registry[] = {SLIP_PROTOCOLS(SLIP_ENTRY)};
+#undef SLIP_ENTRY
 
 }  // namespace
 
 std::vector<std::string_view> protocol_names() {
   std::vector<std::string_view> names;
-  for (const auto& [name, maker] : registry) names.push_back(name);
+  for (const Maker make : registry) names.push_back(make()->name());  // of static life
   return names;
 }
 
 std::unique_ptr<ProtocolConfig> make_protocol_config(std::string_view name) {
-  for (const auto& [known, maker] : registry) {
-    if (known == name) return maker();
-  }
   std::vector<std::string> names;
-  for (const std::string_view known : protocol_names()) names.emplace_back(known);
+  for (const Maker make : registry) {
+    auto config = make();
+    if (config->name() == name) return config;
+    names.emplace_back(config->name());
+  }
   throw Error(Code::invalid_argument, unknown_name("protocol", name, names));
 }
 

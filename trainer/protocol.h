@@ -132,6 +132,13 @@ class ProtocolConfigOf final : public ProtocolConfig {
   P options_;
 };
 
+/// What the file of a protocol ends with, within namespace slip: it makes the struct known to the
+/// list in protocol.cc, which has a line for each.
+#define SLIP_PROTOCOL(P)                                 \
+  std::unique_ptr<ProtocolConfig> make_config_of_##P() { \
+    return std::make_unique<ProtocolConfigOf<P>>();      \
+  }
+
 /// All protocols, in the order in which help lists them.
 std::vector<std::string_view> protocol_names();
 /// With its default options. Throws Error(invalid_argument), which lists the names.

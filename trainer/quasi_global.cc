@@ -54,4 +54,6 @@ std::unique_ptr<Protocol> QuasiGlobal::make(const Run& run) const {
   return std::make_unique<QuasiGlobalProtocol>(run);
 }
 
+SLIP_PROTOCOL(QuasiGlobal)
+
 }  // namespace slip

@@ -17,6 +17,8 @@ using Normalise = RelaySgd::Normalise;
 using Payload = RelaySgd::Payload;
 using Schedule = RelaySgd::Schedule;
 
+constexpr int most_stale = 1000;
+
 /// The elements that tree `i` of `trees` has: contiguous parts, as equal as may be.
 std::pair<std::size_t, std::size_t> part_of(std::size_t count, std::size_t i, std::size_t trees) {
   const std::size_t first = count * i / trees;
@@ -32,14 +34,18 @@ class RelaySgdProtocol final : public Protocol {
     const std::vector<Graph> trees = relay_trees(run.graph);
     for (std::size_t i = 0; i < trees.size(); ++i) {
       const auto [first, count] = part_of(run.x.count, i, trees.size());
-      parts_.push_back({first, count,
-                        Relay(run.world, fmt::format("{}/tree{}", run.name, i),
-                              trees[i].neighbourhood(run.world.rank()), count, run.x.dtype)});
+      parts_.push_back(
+          {first, count,
+           Relay(run.world, fmt::format("{}/tree{}", run.name, i),
+                 trees[i].neighbourhood(run.world.rank()), count, run.x.dtype, options.staleness)});
     }
   }
 
   Status enter(Iteration k) override {
-    if (first_) return {};
+    if (first_) {
+      note_gap(k);
+      return {};
+    }
     first_ = k;  // not 0 in a resumed run
     if (options_.normalise == Normalise::initial) copy(initial_, run_.x);
     return {};
@@ -83,6 +89,12 @@ class RelaySgdProtocol final : public Protocol {
                        [&](const Part& part) { return part.relay.models() == run_.world.size(); });
   }
 
+  /// A neighbour has entered the round of its last message.
+  void note_gap(Iteration k) {
+    Counter& gap = run_.world.counters().max_gap_seen;
+    for (const Part& part : parts_) gap.set(std::max(gap.get(), part.relay.behind(k)));
+  }
+
   /// x becomes this worker's model of the round. The one before is kept where it may be needed: to
   /// tell the update, and to stand for models that may be missing.
   void local_step(const GradientStep& gradient) {
@@ -124,8 +136,8 @@ class RelaySgdProtocol final : public Protocol {
     };
     if (Status s = run_.wait(arrived, "messages of its neighbours"); !s) return s;
     for (std::size_t i = 0; i < parts_.size(); ++i) {
-      const auto lost = [&](int sender) {
-        return run_.heterogeneity.drops(run_.world.rank(), sender, round, i);
+      const auto lost = [&](int sender, Iteration sent) {
+        return run_.heterogeneity.drops(run_.world.rank(), sender, sent, i);
       };
       if (Status s = parts_[i].relay.hold(round, lost); !s) return s;
     }
@@ -198,7 +210,9 @@ Options RelaySgd::describe() {
       .add("schedule", schedule, {"same-round", "overlap"},
            "wait for a round's messages, or take them in the next")
       .add("correct_lr", correct_lr, "multiply the learning rate by 1 + the mean delay")
-      .add("relay", relay, {"models", "updates"}, "what is summed up: RelaySum/Model or /Grad");
+      .add("relay", relay, {"models", "updates"}, "what is summed up: RelaySum/Model or /Grad")
+      .add("staleness", staleness, "rounds that a message may be late and is used again",
+           Range::between(0, most_stale));
 }
 
 void RelaySgd::validate(const RunShape& shape) const {
@@ -207,6 +221,12 @@ void RelaySgd::validate(const RunShape& shape) const {
   };
   if (!shape.graph.is_symmetric() || !shape.graph.is_strongly_connected()) {
     refuse("the graph is directed or not connected, and so has no spanning tree");
+  }
+  if (staleness < 0 || staleness > most_stale) {
+    refuse(fmt::format("staleness is from 0 to {}", most_stale));
+  }
+  if (relay == Payload::updates && staleness > 0) {
+    refuse("relay=updates has no staleness: an update counts once");
   }
   if (relay == Payload::updates && normalise != Normalise::latest) {
     refuse("relay=updates has no normalise: an update that is missing counts as none");
@@ -217,8 +237,9 @@ std::size_t RelaySgd::memory(const RunShape& shape) const {
   const std::vector<Graph> trees = relay_trees(shape.graph);
   std::size_t bytes = 0;
   for (std::size_t i = 0; i < trees.size(); ++i) {
-    bytes += Relay::memory(trees[i].neighbours_in(shape.rank).size(),
-                           part_of(shape.parameters, i, trees.size()).second, shape.dtype);
+    bytes +=
+        Relay::memory(trees[i].neighbours_in(shape.rank).size(),
+                      part_of(shape.parameters, i, trees.size()).second, shape.dtype, staleness);
   }
   return bytes;
 }
@@ -226,5 +247,7 @@ std::size_t RelaySgd::memory(const RunShape& shape) const {
 std::unique_ptr<Protocol> RelaySgd::make(const Run& run) const {
   return std::make_unique<RelaySgdProtocol>(run, *this);
 }
+
+SLIP_PROTOCOL(RelaySgd)
 
 }  // namespace slip

@@ -41,6 +41,9 @@ struct RelaySgd {
   /// away again. For step(gradient).
   bool correct_lr = false;
   Payload relay = Payload::models;
+  /// Not in the paper: who is late is not waited for while its last message is no more than so many
+  /// rounds late. Of models a late message is one that is older, and weighs as much.
+  int staleness = 0;
 
   Options describe();
   void validate(const RunShape& shape) const;

@@ -72,4 +72,6 @@ std::unique_ptr<Protocol> Sgp::make(const Run& run) const {
   return std::make_unique<SgpProtocol>(run, *this, graph.neighbourhood(run.world.rank()));
 }
 
+SLIP_PROTOCOL(Sgp)
+
 }  // namespace slip

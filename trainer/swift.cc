@@ -185,4 +185,6 @@ std::unique_ptr<Protocol> Swift::make(const Run& run) const {
   return std::make_unique<SwiftProtocol>(run, *this);
 }
 
+SLIP_PROTOCOL(Swift)
+
 }  // namespace slip

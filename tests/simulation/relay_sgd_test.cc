@@ -290,6 +290,44 @@ TEST(RelaySgd, ALostUpdateStaysLost) {
   EXPECT_GT(difference, 1e-3);
 }
 
+// ---- Late messages.
+
+TEST(RelaySgd, DoesNotWaitForWhoIsLateWithinTheStaleness) {
+  const auto train = [](int staleness) {
+    std::pair<double, Models> result{0, Models(8)};
+    LaunchOptions simulated;
+    simulated.kind = LaunchKind::simulated;
+    launch(
+        8,
+        [&](World& world) {
+          double x = 0;
+          TrainerOptions options;
+          options.graph = "binary-tree";
+          options.learning_rate = 0.05;
+          options.iterations = 1500;
+          options.heterogeneity = Heterogeneity({"10ms", {"random,x=6,p=1/n"}, "", 8, 1});
+          Trainer trainer(world, {{&x, 1, Dtype::float64}}, RelaySgd{.staleness = staleness},
+                          options);
+          while (trainer.running()) {
+            world.compute([] {});
+            trainer.gradient().as<double>()[0] = x - world.rank();
+            trainer.step(trainer.gradient()).throw_if_failed();
+          }
+          result.first = to_seconds(trainer.elapsed());
+          result.second[static_cast<std::size_t>(world.rank())] = x;
+          EXPECT_LE(world.counters().max_gap_seen.get(), static_cast<Iteration>(staleness) + 1);
+        },
+        simulated);
+    return result;
+  };
+  const auto [waiting, exact] = train(0);
+  const auto [going_on, stale] = train(6);
+  EXPECT_GT(waiting / going_on, 1.5);
+  expect_near(exact, Models(8, 3.5), 1e-6, "worker ");
+  // All models count alike, however late they are.
+  expect_near(stale, Models(8, 3.5), 0.05, "worker ");
+}
+
 // ---- Random scenarios.
 
 void check(std::uint64_t seed, LaunchKind kind) {
@@ -298,6 +336,7 @@ void check(std::uint64_t seed, LaunchKind kind) {
   RelaySgd options;
   options.normalise = static_cast<Normalise>(random.below(4));
   options.schedule = static_cast<Schedule>(random.below(2));
+  options.staleness = static_cast<int>(random.below(4));
   s.protocol = consensus::make(options);
   const char* graphs[] = {"chain", "star", "binary-tree", "3-tree", "double-binary-trees", "ring"};
   s.trainer.graph = graphs[random.below(std::size(graphs))];
@@ -323,6 +362,8 @@ TEST(RelaySgd, refuses_directed_graphs_and_normalised_updates) {
   const Graph directed = Graph::named("exponential", 8), chain = Graph::named("chain", 4);
   EXPECT_THROW(RelaySgd().validate({.graph = directed}), Error);
   RelaySgd options{.normalise = Normalise::counts, .relay = Payload::updates};
+  EXPECT_THROW(options.validate({.graph = chain}), Error);
+  options = {.relay = Payload::updates, .staleness = 1};
   EXPECT_THROW(options.validate({.graph = chain}), Error);
   EXPECT_NO_THROW(RelaySgd().validate({.graph = chain}));
 }
