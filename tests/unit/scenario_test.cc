@@ -116,6 +116,17 @@ TEST_F(ScenarioFile, AllCombinationsOfASweepAreRun) {
   EXPECT_EQ(g.places.back(), g.places[last.place]);
 }
 
+TEST_F(ScenarioFile, AnOptionThatProtocolsShareMayBeSweptForAllOfThem) {
+  const Grid g = grid(
+      "[sweep]\nset.fanout = [4, 8]\n"
+      "[[run]]\nname = 'a'\nprotocol = 'div_share'\n"
+      "[[run]]\nname = 'b'\nprotocol = 'ad_psgd'\n");
+  EXPECT_THAT(g.swept, ElementsAre("fanout"));
+  EXPECT_THAT(g.cases.front().config.set, ElementsAre("fanout=4"));
+  EXPECT_THAT(g.cases.back().config.set, ElementsAre("fanout=8"));
+  EXPECT_EQ(g.cases.back().config.protocol, "ad_psgd");
+}
+
 TEST_F(ScenarioFile, TheCommandLineGoesOverEverythingAndEndsASweep) {
   const Grid g = grid(
       two_runs + "[sweep]\ngraph = ['ring', 'star']\n",

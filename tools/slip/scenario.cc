@@ -179,7 +179,7 @@ class ScenarioReader {
 
   std::vector<Sweep> read_sweeps(const toml::table& sweeps) const {
     std::vector<std::pair<toml::source_position, Sweep>> found;
-    read_sweeps(sweeps, "", found);
+    read_sweeps(sweeps, Scope{"", true}, found);
     // The parser sorts keys by name.
     std::stable_sort(found.begin(), found.end(),
                      [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -188,17 +188,23 @@ class ScenarioReader {
     return result;
   }
 
-  // `scope`: "hop." for what stands under [sweep.hop].
-  void read_sweeps(const toml::table& sweeps, const std::string& scope,
+  // Where a sweep stands: "hop." under [sweep.hop], and "" under [sweep.set], but there are no
+  // options of `slip train`, which are at the top.
+  struct Scope {
+    std::string prefix;
+    bool top;
+  };
+
+  void read_sweeps(const toml::table& sweeps, const Scope& scope,
                    std::vector<std::pair<toml::source_position, Sweep>>& found) const {
     for (const auto& [key, node] : sweeps) {
-      std::string name = scope + std::string(key.str());
+      std::string name = scope.prefix + std::string(key.str());
       if (const toml::table* inner = node.as_table()) {
-        read_sweeps(*inner, name == "set" ? "" : name + ".", found);
+        read_sweeps(*inner, Scope{name == "set" ? "" : name + ".", false}, found);
         continue;
       }
-      const bool is_option = scope.empty() && run_options_.find(name) && name != "set";
-      if (scope.empty() && !is_option) {
+      const bool is_option = scope.top && run_options_.find(name) && name != "set";
+      if (scope.top && !is_option) {
         file_.fail(node, unknown_name("option", name, run_options_.names()));
       }
       const toml::array* values = node.as_array();
