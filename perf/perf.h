@@ -48,9 +48,9 @@ std::map<std::string, std::string> short_names();
 std::string tests_help();
 
 /// Runs a test by its name: rows on standard output, and in the files that the options name. With
-/// transport shm, ucx or verbs the calling process starts `workers` copies of itself by their command line
-/// (or is one of them). Throws Error: invalid_argument for bad usage, anything else for a run that
-/// failed, wrong results among it.
+/// transport shm, ucx or verbs the calling process starts `workers` copies of itself by their
+/// command line (or is one of them). Throws Error: invalid_argument for bad usage, anything else
+/// for a run that failed, wrong results among it.
 void run(const std::string& test, const PerfOptions& options);
 
 }  // namespace slip::perf

@@ -198,9 +198,9 @@ void Engine::ring(Bell bell) {
 
 void Engine::lose(Peer& peer, const std::string& why) {
   if (!peer.failure) return;
-  cut(peer, {Code::peer_lost,
-             fmt::format("rank {}: lost rank {} (verbs: {})", options_.rank, peer.rank, why),
-             peer.rank});
+  cut(peer,
+      {Code::peer_lost,
+       fmt::format("rank {}: lost rank {} (verbs: {})", options_.rank, peer.rank, why), peer.rank});
   losses_.push_back(peer.failure);
   parking_.nudge();
 }
