@@ -19,6 +19,7 @@
 #include "slipstream/transport/shm/segment.h"
 #include "slipstream/transport/shm/shm_transport.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
+#include "slipstream/transport/verbs/verbs_transport.h"
 
 namespace slip {
 namespace {
@@ -128,8 +129,8 @@ VerbsSettings settings_of(const WorldOptions& options) {
   return options.verbs ? *options.verbs : verbs_settings_from_environment();
 }
 
-/// What `transport` auto takes between hosts: verbs, if all have an RDMA device on one kind of link,
-/// else ucx.
+/// What `transport` auto takes between hosts: verbs, if all have an RDMA device on one kind of
+/// link, else ucx.
 std::string choose_network(Bootstrap& bootstrap, const WorldOptions& options) {
   const auto name_of = [](int rank) { return fmt::format("rdma/{}", rank); };
   const VerbsStatus here = verbs_status(settings_of(options));

@@ -41,7 +41,7 @@ RealWaiter::RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const
       spin_(max_spin) {}
 
 bool RealWaiter::glance(FunctionRef<bool()> condition) {
-  if (max_spin_ == Duration::zero() || driven_ != nullptr) return false;
+  if (max_spin_ == Duration::zero()) return false;
   // No pause either: it lasts as long as a cache line takes between near processors. Who has looked
   // in vain, as those do who share a processor, looks for half as long the next time.
   for (int i = 0; i < looks_; ++i) {
@@ -49,6 +49,7 @@ bool RealWaiter::glance(FunctionRef<bool()> condition) {
       looks_ = std::min(most_looks, looks_ * 2);
       return true;
     }
+    if (driven_ != nullptr) driven_->drive();
   }
   looks_ = std::max(least_looks, looks_ / 2);
   return false;

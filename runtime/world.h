@@ -20,7 +20,7 @@
 #include "slipstream/runtime/wait.h"
 #include "slipstream/transport/sim/network.h"
 #include "slipstream/transport/transport.h"
-#include "slipstream/transport/verbs/verbs_transport.h"
+#include "slipstream/transport/verbs/verbs_settings.h"
 
 namespace slip {
 
@@ -31,9 +31,9 @@ struct WorldOptions {
   /// How long a wait for peers may last before it is an error. Generous: a straggler is no corpse,
   /// and lost peers are noticed by other means.
   Duration wait_timeout = std::chrono::minutes(10);
-  /// How bytes travel between processes: "shm" within a host, "ucx", "verbs", or "auto": shm within a
-  /// host, and between hosts verbs where all have an RDMA device, else ucx. Workers of one process
-  /// always share memory.
+  /// How bytes travel between processes: "shm" within a host, "ucx", "verbs", or "auto": shm within
+  /// a host, and between hosts verbs where all have an RDMA device, else ucx. Workers of one
+  /// process always share memory.
   std::string transport = "auto";
   /// The RDMA device of this worker; by default as SLIP_VERBS_DEVICE and its like say.
   std::optional<VerbsSettings> verbs = {};

@@ -11,10 +11,13 @@
 
 namespace slip {
 
-MixedTransport::MixedTransport(std::unique_ptr<Transport> near, std::unique_ptr<NetworkTransport> far,
+MixedTransport::MixedTransport(std::unique_ptr<Transport> near,
+                               std::unique_ptr<NetworkTransport> far,
                                std::function<bool(int peer)> is_near)
     : name_(fmt::format("{}+{}", near->name(), far->name())),
-      near_(std::move(near)), far_(std::move(far)), is_near_(std::move(is_near)) {
+      near_(std::move(near)),
+      far_(std::move(far)),
+      is_near_(std::move(is_near)) {
   poll_fd_ = epoll_create1(EPOLL_CLOEXEC);
   if (poll_fd_ < 0) throw_errno("cannot watch two transports");
   for (const int fd : {near_->progress_fd(), far_->progress_fd()}) {

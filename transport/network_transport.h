@@ -8,8 +8,8 @@
 
 namespace slip {
 
-/// A transport that reaches other hosts. It is driven by a progress thread, and it notices by itself
-/// that a peer is lost.
+/// A transport that reaches other hosts. It is driven by a progress thread, and it notices by
+/// itself that a peer is lost.
 class NetworkTransport : public Transport {
  public:
   /// Makes memory of another transport reachable through this one, as long as `memory` lives; its

@@ -17,6 +17,7 @@
 #include "conformance.h"
 #include "slipstream/runtime/rendezvous_server.h"
 #include "slipstream/runtime/world_internal.h"
+#include "slipstream/transport/verbs/verbs_transport.h"
 
 namespace slip::testing {
 namespace {

@@ -1,4 +1,5 @@
-// What verbs decides without a device: which port and GID, how large windows are, what a key may be.
+// What verbs decides without a device: which port and GID, how large windows are, what a key may
+// be.
 
 #include <gmock/gmock.h>
 
@@ -23,8 +24,12 @@ using ::testing::HasSubstr;
 
 // ---- Ports.
 
-GidBytes ipv4(std::uint8_t last) { return {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 9, 0, last}; }
-GidBytes link_local(std::uint8_t last) { return {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last}; }
+GidBytes ipv4(std::uint8_t last) {
+  return {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 9, 0, last};
+}
+GidBytes link_local(std::uint8_t last) {
+  return {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last};
+}
 
 Port roce(const std::string& device) {
   Port port;
@@ -45,7 +50,8 @@ Port infiniband(const std::string& device) {
   Port port = roce(device);
   port.link = Link::infiniband;
   port.lid = 5;
-  port.gids = {{0, Gid::Kind::infiniband, link_local(1)}, {1, Gid::Kind::infiniband, link_local(2)}};
+  port.gids = {{0, Gid::Kind::infiniband, link_local(1)},
+               {1, Gid::Kind::infiniband, link_local(2)}};
   port.pkeys = {0x7fff, 0x8001};
   return port;
 }
@@ -127,9 +133,11 @@ TEST(VerbsSettings, environment_variables_are_checked) {
   EXPECT_EQ(settings.words, VerbsSettings::Words::polled);
   unsetenv("SLIP_VERBS_PKEY");
   unsetenv("SLIP_VERBS_WORDS");
-  for (const auto& [name, value] :
-       {std::pair{"SLIP_VERBS_PORT", "0"}, {"SLIP_VERBS_GID", "x"}, {"SLIP_VERBS_MTU", "1500"},
-        {"SLIP_VERBS_PKEY", "0x"}, {"SLIP_VERBS_WORDS", "fast"}}) {
+  for (const auto& [name, value] : {std::pair{"SLIP_VERBS_PORT", "0"},
+                                    {"SLIP_VERBS_GID", "x"},
+                                    {"SLIP_VERBS_MTU", "1500"},
+                                    {"SLIP_VERBS_PKEY", "0x"},
+                                    {"SLIP_VERBS_WORDS", "fast"}}) {
     setenv(name, value, 1);
     try {
       (void)verbs_settings_from_environment();
@@ -144,8 +152,8 @@ TEST(VerbsSettings, environment_variables_are_checked) {
 // ---- Windows.
 
 TEST(VerbsWindows, immediate_data_says_what_it_said) {
-  for (const Notice notice : {Notice::cell, Notice::landed_worker, Notice::landed_progress,
-                              Notice::credit}) {
+  for (const Notice notice :
+       {Notice::cell, Notice::landed_worker, Notice::landed_progress, Notice::credit}) {
     for (const std::uint64_t number : {0ull, 1ull, (1ull << 30) - 1, (1ull << 40) + 7}) {
       const std::uint32_t sent = immediate(notice, number);
       EXPECT_EQ(notice_of(sent), notice);
@@ -189,7 +197,8 @@ TEST(VerbsWindows, nothing_overruns_and_nothing_gets_stuck) {
       ASSERT_LE(ends[static_cast<std::size_t>(1 - from)].arriving.size(), 2 * size);
     };
     const auto is_done = [&] {
-      return std::all_of(ends.begin(), ends.end(), [](const End& end) { return end.received == 2000; });
+      return std::all_of(ends.begin(), ends.end(),
+                         [](const End& end) { return end.received == 2000; });
     };
     for (int step = 0; !is_done(); ++step) {
       ASSERT_LT(step, 1'000'000) << "stuck";

@@ -118,20 +118,22 @@ VerbsStatus verbs_here() {
 
 /// What transport auto takes to workers of other hosts, as far as it depends on this one.
 std::string between_hosts_text(const VerbsStatus& verbs) {
-  if (verbs.unusable.empty()) return "verbs if all hosts have a device on " + verbs.link + ", else ucx";
+  if (verbs.unusable.empty())
+    return "verbs if all hosts have a device on " + verbs.link + ", else ucx";
   return "ucx, as verbs is absent";
 }
 
 std::string transports_text() {
   const VerbsStatus verbs = verbs_here();
-  return "Transports\n" + lines_of({{"shm", "available: processes of one host, memory files"},
-                                    {"threads", "available: threads of one process"},
-                                    {"sim", "available: virtual time in one process"},
-                                    {"ucx", ucx_text()},
-                                    {"verbs", verbs.unusable.empty() ? "available: " + verbs.description
-                                                                     : "absent: " + verbs.unusable},
-                                    {"cuda_ipc", "absent: not built in"},
-                                    {"between hosts", between_hosts_text(verbs)}});
+  return "Transports\n" +
+         lines_of({{"shm", "available: processes of one host, memory files"},
+                   {"threads", "available: threads of one process"},
+                   {"sim", "available: virtual time in one process"},
+                   {"ucx", ucx_text()},
+                   {"verbs", verbs.unusable.empty() ? "available: " + verbs.description
+                                                    : "absent: " + verbs.unusable},
+                   {"cuda_ipc", "absent: not built in"},
+                   {"between hosts", between_hosts_text(verbs)}});
 }
 
 /// Who started this process, and how its workers would meet.

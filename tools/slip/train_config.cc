@@ -28,19 +28,20 @@ bool has_links(const TrainConfig& config) {
 void check_transport(const TrainConfig& config) {
   const std::string& name = config.transport;
   if (name == "cuda_ipc") {
-    fail(fmt::format("--transport is '{}', which is not built in; allowed are auto, threads, shm, "
-                     "ucx, verbs, sim",
-                     name));
+    fail(
+        fmt::format("--transport is '{}', which is not built in; allowed are auto, threads, shm, "
+                    "ucx, verbs, sim",
+                    name));
   }
   if (name != "ucx" && name != "verbs") return;
-  const std::string why = name == "ucx"
-                              ? ucx_unavailable()
-                              : verbs_status(verbs_settings_from_environment()).unusable;
+  const std::string why =
+      name == "ucx" ? ucx_unavailable() : verbs_status(verbs_settings_from_environment()).unusable;
   if (!why.empty()) fail(fmt::format("--transport is {}, which is not available: {}", name, why));
   if (has_links(config)) {
-    fail(fmt::format("--transport is {}; modelled links (--link, --inner-link, --links) are for "
-                     "shm, threads and sim",
-                     name));
+    fail(
+        fmt::format("--transport is {}; modelled links (--link, --inner-link, --links) are for "
+                    "shm, threads and sim",
+                    name));
   }
 }
 
@@ -133,7 +134,8 @@ Options describe(TrainConfig& c) {
            "in sim and with links",
            Range::at_least(1))
       .add("transport", c.transport, {"auto", "threads", "shm", "sim", "ucx", "verbs", "cuda_ipc"},
-           "threads and sim run in one process; auto is shm within a host, and between hosts verbs or "
+           "threads and sim run in one process; auto is shm within a host, and between hosts verbs "
+           "or "
            "ucx")
       .add("rendezvous", c.rendezvous, "HOST:PORT where the workers of several launches meet")
       .add("rank", c.rank, "this worker's number, for --rendezvous", Range::at_least(0))

@@ -39,8 +39,8 @@ bool Buffers::grow(std::size_t size_class) {
   slab.registration = device_.try_register(slab.memory.get(), bytes);
   if (!slab.registration) return false;
   for (std::size_t at = 0; at < bytes; at += each) {
-    buffers_.push_back({slab.memory.get() + at, slab.registration->lkey,
-                        static_cast<int>(size_class)});
+    buffers_.push_back(
+        {slab.memory.get() + at, slab.registration->lkey, static_cast<int>(size_class)});
     free_[size_class].push_back(&buffers_.back());
   }
   slabs_.push_back(std::move(slab));

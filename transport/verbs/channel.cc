@@ -18,8 +18,8 @@ constexpr std::uint32_t packet_mask = 0xffffff;
 /// Of InfiniBand's local ack timeout, 4.096 us * 2^code: the longest after which eight attempts are
 /// over in a quarter of the time that a peer may be silent.
 std::uint8_t timeout_code(Duration peer_timeout) {
-  const auto each = static_cast<std::uint64_t>(std::max<Duration::rep>(peer_timeout.count(), 0)) /
-                    4 / 8 / 4096;
+  const auto each =
+      static_cast<std::uint64_t>(std::max<Duration::rep>(peer_timeout.count(), 0)) / 4 / 8 / 4096;
   return static_cast<std::uint8_t>(std::clamp(static_cast<int>(std::bit_width(each)) - 1, 8, 30));
 }
 
@@ -68,10 +68,9 @@ Channel::Channel(const Device& device, Buffers& buffers, ibv_cq* completions, ib
   initial.pkey_index = static_cast<std::uint16_t>(device.choice().pkey_index);
   initial.port_num = static_cast<std::uint8_t>(device.choice().port);
   initial.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
-  if (const int error =
-          library().ibv_modify_qp(pair_.get(), &initial,
-                                  IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
-                                      IBV_QP_ACCESS_FLAGS);
+  if (const int error = library().ibv_modify_qp(
+          pair_.get(), &initial,
+          IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
       error != 0) {
     throw_verbs(device.choice(), "cannot set up a queue pair", error);
   }
@@ -106,10 +105,10 @@ void Channel::connect(const Knock& knock, Duration peer_timeout) {
   ready.max_dest_rd_atomic = 1;
   ready.min_rnr_timer = 12;
   ready.ah_attr = device_.route_to(knock.from.place());
-  int error = library().ibv_modify_qp(pair_.get(), &ready,
-                                      IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
-                                          IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-                                          IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+  int error =
+      library().ibv_modify_qp(pair_.get(), &ready,
+                              IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
+                                  IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
   if (error == 0) {
     ibv_qp_attr sending{};
     sending.qp_state = IBV_QPS_RTS;
@@ -123,11 +122,11 @@ void Channel::connect(const Knock& knock, Duration peer_timeout) {
                                         IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
   }
   if (error != 0) {
-    throw Error(Code::io,
-                fmt::format("verbs: {} cannot connect to rank {} (GID {}): {}",
-                            device_.choice().device, knock.rank, to_string(knock.from.gid),
-                            std::strerror(error)),
-                knock.rank);
+    throw Error(
+        Code::io,
+        fmt::format("verbs: {} cannot connect to rank {} (GID {}): {}", device_.choice().device,
+                    knock.rank, to_string(knock.from.gid), std::strerror(error)),
+        knock.rank);
   }
   mailbox_there_ = knock.mailbox;
   mailbox_key_ = knock.mailbox_key;

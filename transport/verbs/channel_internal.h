@@ -127,15 +127,15 @@ class Channel {
   RequestQueue queue_;
   SendWindow window_;
   ReceiveWindow received_;
-  std::uint32_t cells_;             // in the mailbox there
+  std::uint32_t cells_;  // in the mailbox there
   std::uint64_t mailbox_there_ = 0;
   std::uint32_t mailbox_key_ = 0;
   std::vector<InFlight> in_flight_;  // by number of the request; the send queue's size
   std::uint64_t posted_ = 0;
   std::uint64_t completed_ = 0;
-  std::uint64_t marked_ = 0;         // the last signalled one that is waited for
-  std::uint64_t cells_sent_ = 0;     // the number behind the last one
-  std::uint32_t unsignalled_ = 0;    // since the last signalled one
+  std::uint64_t marked_ = 0;       // the last signalled one that is waited for
+  std::uint64_t cells_sent_ = 0;   // the number behind the last one
+  std::uint32_t unsignalled_ = 0;  // since the last signalled one
   ibv_send_wr works_[batch];
   ibv_sge parts_[batch][2];
 };

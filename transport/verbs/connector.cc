@@ -24,7 +24,8 @@ void change(const Device& device, ibv_qp* pair, ibv_qp_attr attributes, int mask
 Connector::Connector(const Device& device, ibv_cq* completions) : device_(device) {
   memory_ = page_memory(std::size_t{knock_completions} * slot_bytes);
   if (!memory_) throw Error(Code::out_of_memory, "verbs: no memory to connect peers with");
-  registration_ = device.register_memory(memory_.get(), std::size_t{knock_completions} * slot_bytes);
+  registration_ =
+      device.register_memory(memory_.get(), std::size_t{knock_completions} * slot_bytes);
   ibv_qp_init_attr wanted{};
   wanted.send_cq = completions;
   wanted.recv_cq = completions;
@@ -66,12 +67,12 @@ AddressHandle Connector::way_to(const Address& there, int rank) const {
   ibv_ah_attr route = device_.route_to(there.place());
   AddressHandle way(library().ibv_create_ah(device_.domain(), &route));
   if (way) return way;
-  throw Error(Code::not_supported,
-              fmt::format("verbs: {} has no way to rank {} (GID {}): {}; choose a device and a GID "
-                          "of a network that both hosts share (SLIP_VERBS_DEVICE, SLIP_VERBS_GID)",
-                          device_.choice().device, rank, to_string(there.gid),
-                          std::strerror(errno)),
-              rank);
+  throw Error(
+      Code::not_supported,
+      fmt::format("verbs: {} has no way to rank {} (GID {}): {}; choose a device and a GID "
+                  "of a network that both hosts share (SLIP_VERBS_DEVICE, SLIP_VERBS_GID)",
+                  device_.choice().device, rank, to_string(there.gid), std::strerror(errno)),
+      rank);
 }
 
 void Connector::send(ibv_ah* way, std::uint32_t knock_qp, const Knock& knock) {
@@ -102,7 +103,8 @@ std::optional<Knock> Connector::take(const ibv_wc& completion) {
   Knock knock;
   const bool is_whole = completion.status == IBV_WC_SUCCESS &&
                         completion.byte_len == route_header_bytes + sizeof knock;
-  if (is_whole) std::memcpy(static_cast<void*>(&knock), slot(index) + route_header_bytes, sizeof knock);
+  if (is_whole)
+    std::memcpy(static_cast<void*>(&knock), slot(index) + route_header_bytes, sizeof knock);
   post_receive(index);
   if (!is_whole || knock.magic != Knock::expected || knock.version != wire_version) return {};
   return knock;

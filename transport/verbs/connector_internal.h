@@ -12,8 +12,8 @@
 
 namespace slip::verbs {
 
-/// The door of a worker: a queue pair for unreliable datagrams, at which those peers knock that have
-/// a key of one of its regions. What is lost is sent again by whoever needs an answer.
+/// The door of a worker: a queue pair for unreliable datagrams, at which those peers knock that
+/// have a key of one of its regions. What is lost is sent again by whoever needs an answer.
 class Connector {
  public:
   /// Throws Error.

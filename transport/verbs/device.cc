@@ -42,9 +42,8 @@ std::string state_name(ibv_port_state state) {
 bool query_port(ibv_context* context, int number, ibv_port_attr* attributes) {
   const verbs_context* extended = verbs_get_ctx_op(context, query_port);
   *attributes = {};
-  return extended != nullptr &&
-         extended->query_port(context, static_cast<std::uint8_t>(number), attributes,
-                              sizeof *attributes) == 0;
+  return extended != nullptr && extended->query_port(context, static_cast<std::uint8_t>(number),
+                                                     attributes, sizeof *attributes) == 0;
 }
 
 std::vector<Gid> gids_of(ibv_context* context, int port) {
@@ -78,14 +77,14 @@ void add_ports(ibv_context* context, const std::string& device, std::vector<Port
     port.number = number;
     port.is_active = found.state == IBV_PORT_ACTIVE;
     port.state = state_name(found.state);
-    port.link =
-        found.link_layer == IBV_LINK_LAYER_ETHERNET ? Link::ethernet : Link::infiniband;
+    port.link = found.link_layer == IBV_LINK_LAYER_ETHERNET ? Link::ethernet : Link::infiniband;
     port.lid = found.lid;
     port.mtu = mtu_bytes(found.active_mtu);
     port.gids = gids_of(context, number);
     for (int i = 0; i < found.pkey_tbl_len; ++i) {
       __be16 pkey = 0;
-      if (library().ibv_query_pkey(context, static_cast<std::uint8_t>(number), i, &pkey) != 0) break;
+      if (library().ibv_query_pkey(context, static_cast<std::uint8_t>(number), i, &pkey) != 0)
+        break;
       if (pkey == 0 && i > 0) break;  // the rest is empty
       port.pkeys.push_back(be16toh(pkey));
     }

@@ -2,10 +2,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "slipstream/base/error.h"
+#include "slipstream/base/time.h"
 #include "slipstream/transport/verbs/library_internal.h"
 #include "slipstream/transport/verbs/port_internal.h"
 

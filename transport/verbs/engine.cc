@@ -188,8 +188,8 @@ std::shared_ptr<Engine::Peer> Engine::peer_for(int rank, const Address& address)
   // A queue pair's number may come again. Knocks are not answered here: one may be this peer's.
   while (poll() > 0) {
   }
-  peer->channel = std::make_unique<Channel>(device_, buffers_, completions_.get(), receives_.get(),
-                                            window_);
+  peer->channel =
+      std::make_unique<Channel>(device_, buffers_, completions_.get(), receives_.get(), window_);
   if (known && known->failure) lose(*known, "it has been started again");
   by_pair_[peer->channel->number()] = peer.get();
   peers_[rank] = peer;
@@ -211,8 +211,8 @@ void Engine::knock(Peer& peer, Knock::Kind kind) {
 void Engine::answer(const Knock& knock) {
   const bool is_link = knock.from.link == Link::infiniband || knock.from.link == Link::ethernet;
   if (knock.to != life_ || knock.rank < 0 || knock.rank >= options_.workers ||
-      knock.rank == options_.rank || !is_link ||
-      knock.window != window_ || gone_.contains(knock.from.life)) {
+      knock.rank == options_.rank || !is_link || knock.window != window_ ||
+      gone_.contains(knock.from.life)) {
     return;
   }
   try {

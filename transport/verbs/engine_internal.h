@@ -31,8 +31,8 @@ struct Signal {
   Word word;
 };
 
-/// One worker's part of verbs: shared by the transport, its regions and those it has attached to, so
-/// that it ends when the last of them does.
+/// One worker's part of verbs: shared by the transport, its regions and those it has attached to,
+/// so that it ends when the last of them does.
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
   /// Throws Error.
@@ -68,12 +68,12 @@ class Engine : public std::enable_shared_from_this<Engine> {
     std::unique_ptr<Channel> channel;  // null once it is lost
     Status failure;
     Time heard{0};
-    bool was_heard = false;     // since the last beat
-    bool has_left = false;      // it has said bye
-    bool is_waiting = false;    // and listed in waiting_
-    std::uint64_t posted = 0;   // puts
-    std::uint64_t asked = 0;    // the count of puts up to which it was asked, and
-    std::uint64_t drained = 0;  // has answered, that they have taken effect
+    bool was_heard = false;                 // since the last beat
+    bool has_left = false;                  // it has said bye
+    bool is_waiting = false;                // and listed in waiting_
+    std::uint64_t posted = 0;               // puts
+    std::uint64_t asked = 0;                // the count of puts up to which it was asked, and
+    std::uint64_t drained = 0;              // has answered, that they have taken effect
     std::map<std::uint64_t, int> attached;  // to which regions here, how often
   };
   /// What a RemoteRegion's handle refers to.
@@ -158,10 +158,10 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::uint64_t last_region_ = 0;
   bool has_unused_regions_ = false;  // freed, but kept for a request that sends out of them
   std::map<int, std::shared_ptr<Peer>> peers_;
-  std::unordered_map<std::uint32_t, Peer*> by_pair_;  // those with a channel, by its number
-  std::unordered_set<std::uint64_t> gone_;            // lives that are over
-  std::vector<Peer*> waiting_;                        // have more to post
-  std::vector<Knock> knocks_;                         // not answered yet
+  std::unordered_map<std::uint32_t, Peer*> by_pair_;        // those with a channel, by its number
+  std::unordered_set<std::uint64_t> gone_;                  // lives that are over
+  std::vector<Peer*> waiting_;                              // have more to post
+  std::vector<Knock> knocks_;                               // not answered yet
   std::map<std::uint64_t, std::optional<bool>> attaching_;  // by number: whether it succeeded
   std::uint64_t last_number_ = 0;
   std::vector<Status> losses_;  // not told yet

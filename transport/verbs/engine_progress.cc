@@ -45,9 +45,12 @@ int Engine::poll() {
   ibv_wc completions[batch];
   const int count = ibv_poll_cq(completions_.get(), batch, completions);
   if (count <= 0) return 0;
-  // Receives are posted again before what came with them counts as handled.
   int receives = 0;
-  for (int i = 0; i < count; ++i) receives += is_shared_receive(completions[i]);
+  for (int i = 0; i < count; ++i) {
+    receives += is_shared_receive(completions[i]);
+    take(completions[i]);
+  }
+  // Receives are posted again before there is credit for what came with them.
   if (receives > 0) {
     ibv_recv_wr& last = receive_works_[receives - 1];
     ibv_recv_wr* const next = std::exchange(last.next, nullptr);
@@ -55,7 +58,10 @@ int Engine::poll() {
     (void)ibv_post_srq_recv(receives_.get(), receive_works_, &bad);
     last.next = next;
   }
-  for (int i = 0; i < count; ++i) take(completions[i]);
+  for (int i = 0; i < count; ++i) {
+    const auto found = by_pair_.find(completions[i].qp_num);
+    if (found != by_pair_.end() && found->second->channel->is_waiting()) (void)pump(*found->second);
+  }
   return count;
 }
 
@@ -78,7 +84,6 @@ void Engine::take(const ibv_wc& completion) {
              !receive(peer, ntohl(completion.imm_data))) {
     return lose(peer, "it sent a damaged message");
   }
-  if (peer.failure && peer.channel->is_waiting()) (void)pump(peer);
 }
 
 /// False if it is not what a peer may send.
@@ -198,9 +203,9 @@ void Engine::ring(Bell bell) {
 
 void Engine::lose(Peer& peer, const std::string& why) {
   if (!peer.failure) return;
-  cut(peer, {Code::peer_lost,
-             fmt::format("rank {}: lost rank {} (verbs: {})", options_.rank, peer.rank, why),
-             peer.rank});
+  cut(peer,
+      {Code::peer_lost,
+       fmt::format("rank {}: lost rank {} (verbs: {})", options_.rank, peer.rank, why), peer.rank});
   losses_.push_back(peer.failure);
   parking_.nudge();
 }

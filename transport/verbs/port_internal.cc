@@ -10,12 +10,16 @@
 #include <cstring>
 #include <string_view>
 
+#include "slipstream/base/error.h"
+
 namespace slip::verbs {
 namespace {
 
 [[noreturn]] void fail(const std::string& line) { throw Error(Code::not_supported, line); }
 
-std::string name_of(const Port& port) { return fmt::format("{} port {}", port.device, port.number); }
+std::string name_of(const Port& port) {
+  return fmt::format("{} port {}", port.device, port.number);
+}
 
 /// "a, b, c", each once.
 template <class Range, class Text>
@@ -65,17 +69,17 @@ int choose_pkey(const Port& port, const VerbsSettings& settings) {
   }
   if (!settings.pkey) return 0;
   fail(fmt::format("verbs: SLIP_VERBS_PKEY is {:#06x}, of which {} is no member; allowed are {}",
-                   *settings.pkey, name_of(port), list(port.pkeys, [](unsigned pkey) {
-                     return fmt::format("{:#06x}", pkey);
-                   })));
+                   *settings.pkey, name_of(port),
+                   list(port.pkeys, [](unsigned pkey) { return fmt::format("{:#06x}", pkey); })));
 }
 
 int choose_mtu(const Port& port, const VerbsSettings& settings) {
   if (!settings.mtu) return port.mtu;
   if (*settings.mtu <= port.mtu) return *settings.mtu;
-  fail(fmt::format("verbs: SLIP_VERBS_MTU is {}, and {} has {}; raise its network interface's MTU "
-                   "(ip link set DEV mtu {}), or give all workers {}",
-                   *settings.mtu, name_of(port), port.mtu, *settings.mtu + 104, port.mtu));
+  fail(
+      fmt::format("verbs: SLIP_VERBS_MTU is {}, and {} has {}; raise its network interface's MTU "
+                  "(ip link set DEV mtu {}), or give all workers {}",
+                  *settings.mtu, name_of(port), port.mtu, *settings.mtu + 104, port.mtu));
 }
 
 }  // namespace
@@ -164,9 +168,9 @@ std::optional<unsigned> number_from_environment(const char* name, unsigned least
                                             is_hexadecimal ? 16 : 10);
   if (error != std::errc() || end != digits.data() + digits.size() || value < least ||
       value > most) {
-    throw Error(Code::invalid_argument,
-                fmt::format("{} is '{}'; allowed are integers from {} to {}", name, text, least,
-                            most));
+    throw Error(
+        Code::invalid_argument,
+        fmt::format("{} is '{}'; allowed are integers from {} to {}", name, text, least, most));
   }
   return value;
 }
@@ -181,17 +185,16 @@ VerbsSettings verbs_settings_from_environment() {
   settings.pkey = number_from_environment("SLIP_VERBS_PKEY", 1, 0xffff);
   settings.mtu = number_from_environment("SLIP_VERBS_MTU", 256, 4096);
   if (settings.mtu && !std::has_single_bit(static_cast<unsigned>(*settings.mtu))) {
-    throw Error(Code::invalid_argument,
-                fmt::format("SLIP_VERBS_MTU is {}; allowed are 256, 512, 1024, 2048, 4096",
-                            *settings.mtu));
+    throw Error(
+        Code::invalid_argument,
+        fmt::format("SLIP_VERBS_MTU is {}; allowed are 256, 512, 1024, 2048, 4096", *settings.mtu));
   }
   if (const char* words = std::getenv("SLIP_VERBS_WORDS")) {
     static constexpr std::array<std::string_view, 3> names = {"automatic", "completion", "polled"};
     const auto found = std::find(names.begin(), names.end(), words);
     if (found == names.end()) {
-      throw Error(Code::invalid_argument,
-                  fmt::format("SLIP_VERBS_WORDS is '{}'; allowed are {}", words,
-                              fmt::join(names, ", ")));
+      throw Error(Code::invalid_argument, fmt::format("SLIP_VERBS_WORDS is '{}'; allowed are {}",
+                                                      words, fmt::join(names, ", ")));
     }
     settings.words = static_cast<VerbsSettings::Words>(found - names.begin());
   }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "slipstream/transport/verbs/verbs_transport.h"
+#include "slipstream/transport/verbs/verbs_settings.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -34,8 +34,8 @@ struct Port {
   std::string state;  // "active", "down", ...
   Link link = Link::infiniband;
   std::uint16_t lid = 0;
-  int mtu = 0;             // bytes
-  std::vector<Gid> gids;   // without empty entries
+  int mtu = 0;            // bytes
+  std::vector<Gid> gids;  // without empty entries
   std::vector<std::uint16_t> pkeys;
 };
 

@@ -3,30 +3,13 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "slipstream/base/time.h"
 #include "slipstream/transport/network_transport.h"
+#include "slipstream/transport/verbs/verbs_settings.h"
 
 namespace slip {
-
-/// Which port of which RDMA device carries a worker's messages, and how. What is not given is chosen.
-struct VerbsSettings {
-  std::string device = {};            // mlx5_0; else the nearest that has an active port
-  std::optional<int> port = {};       // from 1; else the first active one
-  std::optional<int> gid = {};        // index in the port's table; else RoCE v2's of an IPv4 address
-  std::optional<unsigned> pkey = {};  // a partition, 0x8001; else the port's first
-  std::optional<int> mtu = {};        // bytes of a packet, 256, 512, ..., 4096; else the port's
-  /// How a word reaches its reader: by a completion that the receiver drives, or straight into
-  /// memory that is polled, where payload and word are one write. `automatic` polls where the
-  /// device promises that the bytes of a write land in order.
-  enum class Words { automatic, completion, polled } words = Words::automatic;
-};
-
-/// SLIP_VERBS_DEVICE, _PORT, _GID, _PKEY, _MTU and _WORDS. Error(invalid_argument) names the one
-/// that is wrong and what is allowed.
-VerbsSettings verbs_settings_from_environment();
 
 /// What this process has of it. `link` is what both ends of a connection must share.
 struct VerbsStatus {
@@ -53,19 +36,19 @@ struct VerbsOptions {
 };
 
 /// Workers of any hosts of one InfiniBand or RoCE network, through libibverbs: one queue pair of a
-/// reliable connection for each peer, made on first use. docs/ordering.md says what orders a payload
-/// before its word.
+/// reliable connection for each peer, made on first use. docs/ordering.md says what orders a
+/// payload before its word.
 ///
 /// Payloads are RDMA writes. A word is a write with immediate data, behind them, into a cell of a
 /// mailbox that the sender has at the receiver; whoever drives the receiver reads its completion,
 /// checks the cell and stores the word. Small payloads travel in the cell. So a receiver makes
-/// progress only where somebody drives it: its progress thread, or the worker itself while it spins.
-/// What is put right behind a word may be there a little before that word.
+/// progress only where somebody drives it: its progress thread, or the worker itself while it
+/// spins. What is put right behind a word may be there a little before that word.
 class VerbsTransport : public NetworkTransport {
  public:
   /// Gives a peer up. When it returns, nothing that the peer has sent or will send from this life
-  /// of it can reach memory here any more, and puts to it fail; its next life may connect. Nobody is
-  /// told of the loss.
+  /// of it can reach memory here any more, and puts to it fail; its next life may connect. Nobody
+  /// is told of the loss.
   virtual void disconnect(int peer) = 0;
 
   /// As VerbsStatus::description.

@@ -2,19 +2,22 @@
 
 #include <cstdint>
 
+#pragma GCC visibility push(hidden)
+
 /// Why no receive queue, mailbox or completion queue can overrun.
 ///
 /// Each direction of a channel has a window of W messages, of which the receiver has a mailbox of W
 /// cells, and numbers its messages 0, 1, ... A sender has at most W messages out for which it has
-/// no credit. A receiver credits all messages that it has handled so far, one credit (immediate data
-/// alone) for each W/4 that it has handled since the last, or for fewer, but at least one.
+/// no credit. A receiver credits all messages that it has handled so far, one credit (immediate
+/// data alone) for each W/4 that it has handled since the last, or for fewer, but at least one.
 ///
-/// Each message, and each credit, takes one receive of its receiver's shared queue. A receiver posts
-/// that receive again, and is done with the cell, before it counts the message as handled, so before
-/// the sender can have credit for it. Then, for each peer,
+/// Each message, and each credit, takes one receive of its receiver's shared queue. A receiver
+/// posts that receive again, and is done with the cell, before it counts the message as handled, so
+/// before the sender can have credit for it. Then, for each peer,
 ///  - at most W messages from it are posted by it and not handled here, so message n finds cell
 ///    n mod W free, as message n - W has been credited;
-///  - at most W credits from it are under way: each covers at least one message of ours for which we
+///  - at most W credits from it are under way: each covers at least one message of ours for which
+///  we
 ///    have no credit yet, and there are at most W of these.
 /// So at most 2W receives are taken for each peer, of the shared queue that has 2W times as many as
 /// there are peers; it never runs empty, and no sender ever meets a receiver that is not ready.
@@ -22,10 +25,8 @@
 /// software; so two workers with full windows do not block each other.
 ///
 /// A send queue of S requests is never given more than S: an unsignalled request counts until a
-/// later signalled one completes, and one of any S/4 in a row is signalled. The completion queue has
-/// an entry for each receive and for each request of each send queue.
-#pragma GCC visibility push(hidden)
-
+/// later signalled one completes, and one of any S/4 in a row is signalled. The completion queue
+/// has an entry for each receive and for each request of each send queue.
 namespace slip::verbs {
 
 /// What the 32 bits of immediate data say.

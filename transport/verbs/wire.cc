@@ -7,9 +7,7 @@
 
 namespace slip::verbs {
 
-std::string pack(const RegionKey& key) {
-  return {reinterpret_cast<const char*>(&key), sizeof key};
-}
+std::string pack(const RegionKey& key) { return {reinterpret_cast<const char*>(&key), sizeof key}; }
 
 RegionKey unpack(std::string_view text, int peer) {
   constexpr std::size_t head = offsetof(RegionKey, bell);

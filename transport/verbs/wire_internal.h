@@ -10,10 +10,10 @@
 #include "slipstream/transport/doorbell.h"
 #include "slipstream/transport/verbs/port_internal.h"
 
-/// Everything that workers send each other. It comes from a peer, so every field is checked where it
-/// is used. Raised when any of it changes: `wire_version`.
 #pragma GCC visibility push(hidden)
 
+/// Everything that workers send each other. It comes from a peer, so every field is checked where
+/// it is used. Raised when any of it changes: `wire_version`.
 namespace slip::verbs {
 
 constexpr std::uint32_t wire_version = 1;
@@ -61,11 +61,11 @@ struct Knock {
   Kind kind = Kind::ask;
   std::uint64_t to = 0;  // the receiver's life
   Address from;
-  std::int32_t rank = -1;        // the sender's
-  std::uint32_t qp = 0;          // the number of its queue pair for the receiver
-  std::uint32_t packet = 0;      // number of its first packet
-  std::uint32_t window = 0;      // of messages to it: cells in
-  std::uint64_t mailbox = 0;     // the receiver's mailbox there
+  std::int32_t rank = -1;     // the sender's
+  std::uint32_t qp = 0;       // the number of its queue pair for the receiver
+  std::uint32_t packet = 0;   // number of its first packet
+  std::uint32_t window = 0;   // of messages to it: cells in
+  std::uint64_t mailbox = 0;  // the receiver's mailbox there
   std::uint32_t mailbox_key = 0;
   std::uint32_t lands_in_order = 0;  // its device promises that for writes to it
 };

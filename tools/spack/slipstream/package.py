@@ -12,6 +12,9 @@ class Slipstream(CMakePackage):
     # One for each SLIP_WITH_* of the build.
     variant("torch", default=False, description="Models through LibTorch, for slip train")
     variant("ucx", default=True, description="Workers of several hosts, through UCX")
+    variant("verbs", default=True, description="Workers of several hosts, through RDMA verbs")
+    variant("pmix", default=True, description="Workers that srun or mpirun starts, through PMIx")
+    variant("mpi", default=False, description="World::from_mpi, in a library of its own")
 
     variant("shared", default=True, description="A shared library")
 
@@ -28,7 +31,11 @@ class Slipstream(CMakePackage):
     depends_on("spdlog+fmt_external")
     depends_on("tomlplusplus")
     depends_on("py-torch", when="+torch")
+    depends_on("openssl")
     depends_on("ucx@1.13:", when="+ucx")
+    depends_on("rdma-core@32:", when="+verbs")
+    depends_on("pmix@3:", when="+pmix")
+    depends_on("mpi", when="+mpi")
 
     conflicts("%gcc@:11", msg="C++20 as Slipstream uses it needs GCC 12")
 
@@ -36,6 +43,9 @@ class Slipstream(CMakePackage):
         return [
             self.define_from_variant("SLIP_WITH_TORCH", "torch"),
             self.define_from_variant("SLIP_WITH_UCX", "ucx"),
+            self.define_from_variant("SLIP_WITH_VERBS", "verbs"),
+            self.define_from_variant("SLIP_WITH_PMIX", "pmix"),
+            self.define_from_variant("SLIP_WITH_MPI", "mpi"),
             self.define_from_variant("BUILD_SHARED_LIBS", "shared"),
             self.define("SLIP_BUILD_TESTS", False),
         ]
