@@ -17,6 +17,7 @@
 
 namespace slip {
 
+/// How iterations end.
 struct ArbiterOptions {
   std::vector<std::pair<int, int>> tree;  // spans the workers; each edge once
   /// Who has not finished when an iteration ends takes part in a later one (true), or its iteration

@@ -12,6 +12,7 @@
 
 namespace slip {
 
+/// What slots are made for; the same at all workers.
 struct LatestSlotsOptions {
   std::size_t bytes = 0;  // of the largest message
   int kinds = 1;          // at most LatestSlots::most_kinds
@@ -45,6 +46,7 @@ class LatestSlots {
   static constexpr int most_kinds = 1 << 16;
   static constexpr Iteration most_rounds = Iteration{1} << (iteration_bits - 16);
 
+  /// What has come: it stays readable until it is given back or dropped.
   struct Message {
     std::size_t in = 0;  // of whom: index of Neighbourhood::in
     int kind = 0;

@@ -43,6 +43,7 @@ class Mailbox {
     std::size_t bytes = 0;
   };
 
+  /// What the mailbox is made for.
   struct Options {
     std::size_t bytes = 0;  // of the largest message
     int kinds = 1;

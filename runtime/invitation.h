@@ -16,6 +16,7 @@ struct Invitation {
   std::string secret;
 };
 
+/// "10.0.0.1:4000 SECRET".
 std::string to_text(const Invitation& invitation);
 /// Anything else is Error(bad_data).
 Invitation parse_invitation(std::string_view text);

@@ -22,7 +22,8 @@
 
 namespace slip {
 
-#define SLIP_DECLARE(P) std::unique_ptr<ProtocolConfig> make_config_of_##P();
+#define SLIP_DECLARE(P) \
+  __attribute__((visibility("hidden"))) std::unique_ptr<ProtocolConfig> make_config_of_##P();
 SLIP_PROTOCOLS(SLIP_DECLARE)
 #undef SLIP_DECLARE
 

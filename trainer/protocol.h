@@ -134,9 +134,9 @@ class ProtocolConfigOf final : public ProtocolConfig {
 
 /// What the file of a protocol ends with, within namespace slip: it makes the struct known to the
 /// list in protocol.cc, which has a line for each.
-#define SLIP_PROTOCOL(P)                                 \
-  std::unique_ptr<ProtocolConfig> make_config_of_##P() { \
-    return std::make_unique<ProtocolConfigOf<P>>();      \
+#define SLIP_PROTOCOL(P)                                                                       \
+  __attribute__((visibility("hidden"))) std::unique_ptr<ProtocolConfig> make_config_of_##P() { \
+    return std::make_unique<ProtocolConfigOf<P>>();                                            \
   }
 
 /// All protocols, in the order in which help lists them.

@@ -141,7 +141,7 @@ std::vector<int> run_processes(int workers, const Work& work, const RunOptions& 
   return ends;
 }
 
-std::vector<Backend> backends() {
+std::vector<Backend> all_backends() {
   const auto threads = run_launched(LaunchKind::threads);
   const auto sim = run_launched(LaunchKind::simulated);
   RunOptions real;
@@ -177,6 +177,12 @@ std::vector<Backend> backends() {
     all.push_back({name, over_ucx(real, tls), run_as_processes});
     all.push_back({fmt::format("{}_delayed", name), over_ucx(delayed, tls), run_as_processes});
   }
+  return all;
+}
+
+std::vector<Backend> backends() {
+  std::vector<Backend> all = all_backends();
+  std::erase_if(all, [](const Backend& one) { return !one.missing.empty(); });
   return all;
 }
 

@@ -38,6 +38,8 @@ struct Backend {
 };
 
 /// Every backend, by itself and behind the fault proxy. A new one is one more entry.
+std::vector<Backend> all_backends();
+/// Those that can run here, for tests of what stands on them.
 std::vector<Backend> backends();
 
 std::ostream& operator<<(std::ostream& out, const Backend& backend);

@@ -543,7 +543,7 @@ TEST_P(Conformance, a_cut_peer_is_lost_to_the_sender) {
       options);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Conformance, ::testing::ValuesIn(backends()),
+INSTANTIATE_TEST_SUITE_P(Backends, Conformance, ::testing::ValuesIn(all_backends()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

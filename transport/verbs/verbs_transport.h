@@ -20,6 +20,7 @@ struct VerbsStatus {
 /// Opens the device and closes it again. Never throws.
 VerbsStatus verbs_status(const VerbsSettings& settings = {});
 
+/// What a transport is made for.
 struct VerbsOptions {
   int rank = 0;
   int workers = 2;  // of the world; the receive queue is sized for all of them
