@@ -132,15 +132,12 @@ VerbsSettings settings_of(const WorldOptions& options) {
 /// What `transport` auto takes between hosts: verbs, if all have an RDMA device on one kind of
 /// link, else ucx.
 std::string choose_network(Bootstrap& bootstrap, const WorldOptions& options) {
-  const auto name_of = [](int rank) { return fmt::format("rdma/{}", rank); };
   const VerbsStatus here = verbs_status(settings_of(options));
   const std::string link = here.unusable.empty() ? here.link : "none";
-  bootstrap.put(name_of(bootstrap.rank()), link);
-  bool all_have_it = link != "none";
-  for (int peer = 0; peer < bootstrap.size(); ++peer) {
-    all_have_it = bootstrap.get(name_of(peer), options.join_timeout) == link && all_have_it;
-  }
-  return all_have_it ? "verbs" : "ucx";
+  const auto links = bootstrap.all_gather("rdma", link, options.join_timeout);
+  const bool all_have_it = std::all_of(links.begin(), links.end(),
+                                       [&](const std::string& theirs) { return theirs == link; });
+  return link != "none" && all_have_it ? "verbs" : "ucx";
 }
 
 /// As `Topology` shares this host's rails among its workers; "" where none is known.

@@ -80,7 +80,7 @@ INSTANTIATE_TEST_SUITE_P(
         {{"train", "--task", "targets", "--slow", "rank=1,x=4"}, {"--slow needs --compute"}},
         {{"train", "--task", "targets", "--protocol", "hop", "--drop", "p=0.1"},
          {"hop", "tolerates loss"}},
-        {{"train", "--transport", "verbs"}, {"'verbs'", "not built in", "ucx"}},
+        {{"train", "--transport", "cuda_ipc"}, {"cuda_ipc", "not built in"}},
         {{"train", "--transport", "foo"}, {"'foo'", "shm"}},
         {{"train", "--task", "mnist:nowhere"}, {"nowhere", "four IDX files"}},
         {{"train", "--task", "consensus:dim=10000000000"}, {"10000000000", "1e+09"}},
