@@ -175,7 +175,7 @@ TEST_P(EveryProtocol, EvaluatesOnTheSideAndStopsAtTheTarget) {
         Trainer trainer(world, {{&x, 1, Dtype::float64}}, config_of(GetParam().protocol), options);
         descend(world, trainer);
         EXPECT_LT(trainer.iterations_done(), 1000U);
-        EXPECT_NEAR(x, 1.5, 0.1);
+        EXPECT_NEAR(x, 1.5, tolerance(0.1));
         if (world.rank() != 0) return;
         ASSERT_FALSE(trainer.curve().empty());
         EXPECT_EQ(trainer.curve().front().iteration, 0U);
