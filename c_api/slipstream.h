@@ -55,7 +55,8 @@ typedef enum slip_status {
   /* The whole world. */
   SLIP_ABORTED = 400,
   SLIP_BOOTSTRAP_FAILED = 401,
-  SLIP_STOPPED = 402
+  SLIP_STOPPED = 402,
+  SLIP_STATUS_ROOM = 0x7fffffff /* no code: room for those of newer libraries */
 } slip_status;
 
 enum {
@@ -160,7 +161,11 @@ slip_status slip_world_counters(const slip_world* world, slip_counters* counters
 /* ---- Vectors: of floats or doubles, in host memory. */
 
 /* The type of a vector's elements. */
-typedef enum slip_dtype { SLIP_FLOAT32 = 0, SLIP_FLOAT64 = 1 } slip_dtype;
+typedef enum slip_dtype {
+  SLIP_FLOAT32 = 0,
+  SLIP_FLOAT64 = 1,
+  SLIP_DTYPE_ROOM = 0x7fffffff /* no type: room for those of newer libraries */
+} slip_dtype;
 
 /* ---- Trainer: trains one model with its peers (trainer/trainer.h).
  *
