@@ -64,12 +64,15 @@ std::optional<double> stream(const Bench& bench, Puts& puts, std::int64_t count)
 
 std::uint64_t check(Puts& puts) {
   std::uint64_t wrong = 0;
-  for (std::int64_t k = 0; k < checked_rounds; ++k) {
+  const auto put = [&] {  // what was put before has been confirmed
     puts.fill();
-    if (puts.starts()) puts.put_signal().throw_if_failed();
+    puts.put_signal().throw_if_failed();
+  };
+  for (std::int64_t k = 0; k < checked_rounds; ++k) {
+    if (puts.starts()) put();
     puts.await().throw_if_failed();
     wrong += puts.count_wrong();
-    if (!puts.starts()) puts.put_signal().throw_if_failed();
+    if (!puts.starts()) put();
   }
   return wrong;
 }
