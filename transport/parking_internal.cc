@@ -32,10 +32,20 @@ Parking::~Parking() {
   }
 }
 
-void Parking::watch(int fd) {
-  epoll_event in{};
-  in.events = EPOLLIN;
-  if (epoll_ctl(poll_fd_, EPOLL_CTL_ADD, fd, &in) != 0) throw_errno("cannot watch a network");
+void Parking::watch(int fd) { add(fd, EPOLLIN); }
+
+void Parking::watch_once(int fd) { add(fd, EPOLLONESHOT); }
+
+void Parking::rearm(int fd) {
+  epoll_event once{};
+  once.events = EPOLLIN | EPOLLONESHOT;
+  epoll_ctl(poll_fd_, EPOLL_CTL_MOD, fd, &once);
+}
+
+void Parking::add(int fd, std::uint32_t events) {
+  epoll_event entry{};
+  entry.events = events;
+  if (epoll_ctl(poll_fd_, EPOLL_CTL_ADD, fd, &entry) != 0) throw_errno("cannot watch a network");
 }
 
 bool Parking::lie_down() {

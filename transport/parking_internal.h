@@ -23,6 +23,10 @@ class Parking {
   int fd() const { return poll_fd_; }
   /// `fd` of the network ends the sleep, too. Throws Error.
   void watch(int fd);
+  /// The same, but only once for each `rearm`. Not through a poll descriptor of its own: the kernel
+  /// nests five, of which UCX takes one, and two transports together another.
+  void watch_once(int fd);
+  void rearm(int fd);
 
   // ---- The progress thread.
 
@@ -42,6 +46,7 @@ class Parking {
   void rest();
 
  private:
+  void add(int fd, std::uint32_t events);
   void set_timer(Duration after);
 
   int poll_fd_ = -1;

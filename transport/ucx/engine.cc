@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -83,14 +82,8 @@ void Engine::start() {
   check(lib.ucp_worker_set_am_recv_handler(worker_, &handler), "cannot receive messages");
   check(lib.ucp_worker_get_efd(worker_, &event_fd_),
         "no network of UCX_TLS can wake a sleeping thread");
-  once_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  epoll_event once{};
-  once.events = EPOLLONESHOT;
-  if (once_fd_ < 0 || epoll_ctl(once_fd_, EPOLL_CTL_ADD, event_fd_, &once) != 0) {
-    throw_errno("UCX: cannot watch its events");
-  }
   parking_.open();
-  parking_.watch(once_fd_);
+  parking_.watch_once(event_fd_);
   last_beat_ = steady_now();
 }
 
@@ -98,7 +91,6 @@ Engine::~Engine() {
   for (const auto& [id, region] : regions_) library().ucp_mem_unmap(context_, region.handle);
   if (worker_ != nullptr) library().ucp_worker_destroy(worker_);
   if (context_ != nullptr) library().ucp_cleanup(context_);
-  if (once_fd_ >= 0) ::close(once_fd_);
 }
 
 Region Engine::allocate(std::size_t bytes, Bell bell) {

@@ -141,7 +141,6 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   UcxOptions options_;
   int event_fd_ = -1;
-  int once_fd_ = -1;  // of event_fd_, armed once at a time
   ucp_context_h context_ = nullptr;
   ucp_worker_h worker_ = nullptr;
   std::string address_;  // of worker_

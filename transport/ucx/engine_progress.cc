@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <sys/epoll.h>
 
 #include <atomic>
 #include <cerrno>
@@ -194,12 +193,7 @@ void Engine::arm() {
   if (!parking_.lie_down()) return;
   for (int i = 0; i < 64; ++i) {
     const ucs_status_t status = library().ucp_worker_arm(worker_);
-    if (status == UCS_OK) {
-      epoll_event once{};
-      once.events = EPOLLIN | EPOLLONESHOT;
-      epoll_ctl(once_fd_, EPOLL_CTL_MOD, event_fd_, &once);
-      return;
-    }
+    if (status == UCS_OK) return parking_.rearm(event_fd_);
     progress_all();  // UCS_ERR_BUSY: more has come
   }
   parking_.ring();
