@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
   }
   parameter.data = &x;
   slip_trainer_options_init(&options, sizeof options);
-  options.settings = "max_gap=5 backup=1";
+  options.settings = "max_gap=5";
   options.learning_rate = 0.05;
   options.iterations = 500;
   if (slip_trainer_create(world, &parameter, 1, &options, &trainer) != SLIP_OK) {
