@@ -193,13 +193,8 @@ class Run {
 
   void failed(int rank, const ProcessEnd& end) {
     const bool stopped = end.signal == SIGTERM && !stop_reason_.empty();
-    if (culprit_ < 0 && stopped) stopped_by_force_ = true;
-    if (culprit_ < 0 && !stopped_by_force_) {
-      // Whoever left its peers first may take longer to end than those who then gave up.
-      const int left = server_.failure().peer();
-      const bool left_before = left >= 0 && (!workers_[left].end || !workers_[left].end->ok());
-      culprit_ = left_before ? left : rank;
-    }
+    if (first_failed_ < 0 && stopped) stopped_by_force_ = true;
+    if (first_failed_ < 0 && !stopped_by_force_) first_failed_ = rank;
     server_.report_lost(rank, fmt::format("rank {} {}", rank, end.describe()));
     if (step_ == Step::run) schedule(Step::terminate, options_.grace);
   }
@@ -251,22 +246,30 @@ class Run {
     }
   }
 
+  /// Once all have ended. Whoever left its peers first may have taken longer to end than those who
+  /// then gave up.
+  int culprit() const {
+    const int left = first_failed_ < 0 ? -1 : server_.failure().peer();
+    return left >= 0 && !workers_[left].end->ok() ? left : first_failed_;
+  }
+
   ProcessResult result() const {
-    if (culprit_ < 0 && stopped_by_force_) {
+    const int culprit = this->culprit();
+    if (culprit < 0 && stopped_by_force_) {
       return failure(-1,
                      fmt::format("{} ended the run before the workers were done", stop_reason_));
     }
-    if (culprit_ < 0) return {};
-    const Worker& worker = workers_[culprit_];
+    if (culprit < 0) return {};
+    const Worker& worker = workers_[culprit];
     const Status reported = server_.failure();
-    if (reported.code() == Code::aborted && reported.peer() == culprit_) {
-      return failure(culprit_, reported.message());
+    if (reported.code() == Code::aborted && reported.peer() == culprit) {
+      return failure(culprit, reported.message());
     }
     if (!worker.forced && !worker.end->ok()) {
-      return failure(culprit_, fmt::format("rank {} {}", culprit_, worker.end->describe()));
+      return failure(culprit, fmt::format("rank {} {}", culprit, worker.end->describe()));
     }
-    return failure(culprit_,
-                   fmt::format("rank {} left its peers without a goodbye and {}", culprit_,
+    return failure(culprit,
+                   fmt::format("rank {} left its peers without a goodbye and {}", culprit,
                                worker.forced ? "had to be ended" : worker.end->describe()));
   }
 
@@ -294,7 +297,7 @@ class Run {
   Time second_from_ = never;       // the same signal again, from then on, is a second one
   std::string stop_reason_;        // who asked to stop; empty if nobody has
   bool stopped_by_force_ = false;  // workers died of it
-  int culprit_ = -1;
+  int first_failed_ = -1;
 };
 
 }  // namespace

@@ -127,16 +127,20 @@ class __attribute__((visibility("hidden"))) RendezvousServer::Impl {
   }
 
   void serve() {
-    std::array<epoll_event, 64> events;
     while (take_orders()) {
-      const int count = epoll_wait(epoll_.get(), events.data(), events.size(),
-                                   poll_milliseconds(next_deadline()));
-      for (int i = 0; i < count; ++i) handle(events[i]);
+      handle_events(poll_milliseconds(next_deadline()));
       expire(steady_now());
       publish();  // before the answers, so that whoever has one finds it true here, too
       send_outgoing();
       publish();
     }
+  }
+
+  int handle_events(int milliseconds) {
+    std::array<epoll_event, 64> events;
+    const int count = epoll_wait(epoll_.get(), events.data(), events.size(), milliseconds);
+    for (int i = 0; i < count; ++i) handle(events[i]);
+    return count;
   }
 
   // What other threads asked for; false to stop.
@@ -147,17 +151,11 @@ class __attribute__((visibility("hidden"))) RendezvousServer::Impl {
       if (stopping_) return false;
       reports.swap(reports_);
     }
-    for (const auto& [rank, message] : reports) {
-      // What the worker still said of itself goes before what others say of it.
-      const std::uint64_t connection = connection_of_rank_[static_cast<std::size_t>(rank)];
-      if (connections_.contains(connection)) {
-        epoll_event readable{};
-        readable.events = EPOLLIN;
-        readable.data.u64 = connection;
-        handle(readable);
-      }
-      book_.lose(rank, message);
+    // What workers still said of themselves, and who left before, go before what others say.
+    if (!reports.empty()) {
+      for (int left = 16; left > 0 && handle_events(0) > 0; --left) send_outgoing();
     }
+    for (const auto& [rank, message] : reports) book_.lose(rank, message);
     publish();
     send_outgoing();
     return true;
