@@ -65,15 +65,15 @@ if(SLIP_WITH_TORCH)
   endif()
 endif()
 
-# slip_optional(PART FOUND WHAT PACKAGE WITHOUT): SLIP_HAVE_PART from SLIP_WITH_PART and whether it is
-# here; its absence is a line that says what is done WITHOUT, or an error where it was asked for.
-function(slip_optional part found what package without)
+# slip_optional(PART FOUND WHAT PACKAGE ABSENT): SLIP_HAVE_PART from SLIP_WITH_PART and whether it is
+# here. Its absence is the line ABSENT, or an error where it was asked for.
+function(slip_optional part found what package absent)
   set(have OFF)
   if(SLIP_WITH_${part})
     if(found)
       set(have ON)
     elseif(SLIP_WITH_${part} STREQUAL "AUTO")
-      message(STATUS "${part}: not found; ${without} (package ${package})")
+      message(STATUS "${absent} (package ${package})")
     else()
       message(FATAL_ERROR "SLIP_WITH_${part} is ${SLIP_WITH_${part}}, and ${what} is not here (package ${package})")
     endif()
@@ -82,16 +82,18 @@ function(slip_optional part found what package without)
 endfunction()
 
 pkg_check_modules(UCX QUIET ucx>=1.13)
-slip_optional(UCX "${UCX_FOUND}" "UCX 1.13 or newer" libucx-dev "no workers of several hosts through UCX")
+slip_optional(UCX "${UCX_FOUND}" "UCX 1.13 or newer" libucx-dev
+  "UCX: not found; workers of one host only, but for verbs")
 pkg_check_modules(VERBS QUIET libibverbs>=1.11)
 slip_optional(VERBS "${VERBS_FOUND}" "libibverbs of rdma-core 32 or newer" libibverbs-dev
-  "InfiniBand and RoCE through UCX alone")
+  "verbs: not found; InfiniBand and RoCE through UCX alone")
 pkg_check_modules(PMIX QUIET pmix>=3)
-slip_optional(PMIX "${PMIX_FOUND}" "PMIx 3 or newer" libpmix-dev "srun and mpirun need SLIP_RENDEZVOUS")
+slip_optional(PMIX "${PMIX_FOUND}" "PMIx 3 or newer" libpmix-dev
+  "PMIx: not found; srun and mpirun need SLIP_RENDEZVOUS")
 if(SLIP_WITH_MPI)
   find_package(MPI QUIET COMPONENTS C)
 endif()
-slip_optional(MPI "${MPI_C_FOUND}" "MPI" libopenmpi-dev "no World::from_mpi")
+slip_optional(MPI "${MPI_C_FOUND}" "MPI" libopenmpi-dev "MPI: not found; no World::from_mpi")
 
 set(SLIP_HAVE_TESTS OFF)
 if(SLIP_BUILD_TESTS)
