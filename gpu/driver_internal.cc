@@ -113,10 +113,25 @@ Status failure(CUresult result, int device, std::string_view what) {
       return {Code::not_supported,
               fmt::format("GPU {}: {}: {}; install a newer NVIDIA driver, or build for this GPU",
                           device, what, text)};
-    default:  // errors of the hardware and of kernels, after which nothing more runs there
+    case CUDA_ERROR_ASSERT:
+    case CUDA_ERROR_CONTEXT_IS_DESTROYED:
+    case CUDA_ERROR_DEVICE_UNAVAILABLE:
+    case CUDA_ERROR_ECC_UNCORRECTABLE:
+    case CUDA_ERROR_HARDWARE_STACK_ERROR:
+    case CUDA_ERROR_ILLEGAL_ADDRESS:
+    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+    case CUDA_ERROR_INVALID_PC:
+    case CUDA_ERROR_LAUNCH_FAILED:
+    case CUDA_ERROR_LAUNCH_TIMEOUT:
+    case CUDA_ERROR_MISALIGNED_ADDRESS:
+    case CUDA_ERROR_NVLINK_UNCORRECTABLE:
+    case CUDA_ERROR_UNKNOWN:
       return {Code::io, fmt::format("GPU {} is lost: {}: {}; `nvidia-smi` and the kernel's log say "
                                     "more, and the run must be started again",
                                     device, what, text)};
+    default:
+      return {Code::io, fmt::format("GPU {}: {}: {}", device, what, text)};
   }
 }
 
