@@ -85,7 +85,7 @@ class Channel {
   /// Everything up to the last signalled request is done.
   bool is_finished() const { return queue_.empty() && completed_ >= marked_; }
 
-  bool credit(std::uint32_t number) { return window_.credit(number); }
+  bool credit(std::uint32_t handled) { return window_.credit(handled); }
   ReceiveWindow& received() { return received_; }
   const std::byte* next_cell() const {
     return mailbox_.get() + std::size_t{received_.cell()} * cell_bytes;

@@ -347,7 +347,7 @@ Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* sourc
   if (!peer.failure) return peer.failure;
   if (bytes == 0 && signal == nullptr) return {};
   ++peer.posted;
-  if (peer.channel->is_waiting() || peer.channel->lands()) {
+  if (peer.channel->is_waiting() || (peer.channel->lands() && !peer.channel->may_land())) {
     poll();  // for room, or to know that nothing is under way
     if (!peer.failure) return peer.failure;
   }

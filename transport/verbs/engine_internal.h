@@ -128,7 +128,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   int poll();
   void poll_all();
   void settle();
-  void take(const ibv_wc& completion);
+  Peer* take(const ibv_wc& completion);
   bool is_shared_receive(const ibv_wc& completion) const;
   bool receive(Peer& peer, std::uint32_t immediate);
   bool handle(Peer& peer, const Message& message, const std::byte* payload);

@@ -45,10 +45,11 @@ int Engine::poll() {
   ibv_wc completions[batch];
   const int count = ibv_poll_cq(completions_.get(), batch, completions);
   if (count <= 0) return 0;
+  Peer* peers[batch];
   int receives = 0;
   for (int i = 0; i < count; ++i) {
     receives += is_shared_receive(completions[i]);
-    take(completions[i]);
+    peers[i] = take(completions[i]);
   }
   // Receives are posted again before there is credit for what came with them.
   if (receives > 0) {
@@ -59,8 +60,9 @@ int Engine::poll() {
     last.next = next;
   }
   for (int i = 0; i < count; ++i) {
-    const auto found = by_pair_.find(completions[i].qp_num);
-    if (found != by_pair_.end() && found->second->channel->is_waiting()) (void)pump(*found->second);
+    if (peers[i] != nullptr && peers[i]->failure && peers[i]->channel->is_waiting()) {
+      (void)pump(*peers[i]);
+    }
   }
   return count;
 }
@@ -69,21 +71,24 @@ bool Engine::is_shared_receive(const ibv_wc& completion) const {
   return completion.qp_num != connector_->number() && completion.wr_id == 0;
 }
 
-void Engine::take(const ibv_wc& completion) {
+/// Whose it is; null: nobody's who is still there.
+Engine::Peer* Engine::take(const ibv_wc& completion) {
   if (completion.qp_num == connector_->number()) {
     if (auto knock = connector_->take(completion)) knocks_.push_back(*knock);
-    return;
+    return nullptr;
   }
   const auto found = by_pair_.find(completion.qp_num);
-  if (found == by_pair_.end()) return;  // of a peer that is gone
-  Peer& peer = *found->second;
-  if (completion.status != IBV_WC_SUCCESS) return lose(peer, reason(completion.status));
-  if (completion.wr_id != 0) {
-    peer.channel->complete(completion.wr_id);
+  if (found == by_pair_.end()) return nullptr;
+  Peer* const peer = found->second;
+  if (completion.status != IBV_WC_SUCCESS) {
+    lose(*peer, reason(completion.status));
+  } else if (completion.wr_id != 0) {
+    peer->channel->complete(completion.wr_id);
   } else if (completion.opcode != IBV_WC_RECV_RDMA_WITH_IMM ||
-             !receive(peer, ntohl(completion.imm_data))) {
-    return lose(peer, "it sent a damaged message");
+             !receive(*peer, ntohl(completion.imm_data))) {
+    lose(*peer, "it sent a damaged message");
   }
+  return peer;
 }
 
 /// False if it is not what a peer may send.
@@ -93,7 +98,8 @@ bool Engine::receive(Peer& peer, std::uint32_t immediate) {
   if (!channel.is_open()) channel.open();
   const std::uint32_t number = number_of(immediate);
   const Notice notice = notice_of(immediate);
-  if (notice == Notice::credit) return channel.credit(number);
+  if (!channel.credit(handled_of(immediate))) return false;
+  if (notice == Notice::credit) return true;
   if (!channel.received().is_next(number)) return false;
   if (notice != Notice::cell) {
     channel.received().handle(false);

@@ -16,7 +16,7 @@
 /// it is used. Raised when any of it changes: `wire_version`.
 namespace slip::verbs {
 
-constexpr std::uint32_t wire_version = 1;
+constexpr std::uint32_t wire_version = 2;
 
 /// How a worker's knocking queue pair is reached (see connector_internal.h), and which life of it.
 struct Address {
