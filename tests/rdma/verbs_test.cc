@@ -73,7 +73,7 @@ class End {
     transport->on_lost([this](const Status& why) { abort_->abort(why); });
     driving_ = world.progress().serve(*transport, [] { return false; });
     waiter_ = std::make_unique<RealWaiter>(transport->doorbell(), std::make_shared<RealClock>(),
-                                           abort_, 50us, transport.get());
+                                           abort_, 50us, transport.get(), 1h);
   }
   explicit End(World& world) : End(world, options_of(world.rank())) {}
   ~End() {
@@ -135,8 +135,9 @@ class Verbs : public ::testing::Test {
     return testing::run_processes(workers, work, options);
   }
   /// For workers that are an End each.
-  static std::vector<int> run_ends(int workers, const testing::Work& work) {
-    return run(workers, work, "shm");
+  static std::vector<int> run_ends(int workers, const testing::Work& work,
+                                   const std::string& words = "automatic") {
+    return run(workers, work, "shm", words);
   }
 };
 
@@ -180,6 +181,30 @@ TEST_P(VerbsWords, no_word_overtakes_its_payload) {
     world.goodbye();
   };
   EXPECT_THAT(run(2, work, "verbs", GetParam()), Each(0));
+}
+
+// A worker that spins tells its peers that they may spare it notices, and takes that back when it
+// sleeps: here by turns, and nothing but what the peer sends ends a sleep.
+TEST_P(VerbsWords, a_word_wakes_a_worker_that_sleeps_after_it_has_spun_for_long) {
+  const auto work = [](World& world) {
+    End end(world);
+    const Region here = end.allocate("word", line);
+    const RemoteRegion there = end.attach(1 - world.rank(), "word");
+    world.bootstrap().fence(30s);
+    Word next = 0;
+    for (int burst = 0; burst < 20 && !::testing::Test::HasFailure(); ++burst) {
+      for (int i = 0; i < 40; ++i) {
+        ++next;
+        if (world.rank() == 1) expect_ok(end.wait([&] { return here.word(0) == next; }));
+        expect_ok(end.transport->put_signal(there, 0, nullptr, 0, 0, next));
+        if (world.rank() == 0) expect_ok(end.wait([&] { return here.word(0) == next; }));
+      }
+      if (world.rank() == 0) std::this_thread::sleep_for(5ms);  // the other one parks
+    }
+    world.bootstrap().fence(60s);
+    world.goodbye();
+  };
+  EXPECT_THAT(run_ends(2, work, GetParam()), Each(0));
 }
 
 INSTANTIATE_TEST_SUITE_P(Words, VerbsWords, ::testing::Values("completion", "polled"),

@@ -21,8 +21,8 @@ constexpr int retries = 6;
 /// Of InfiniBand's local ack timeout, 4.096 us * 2^code: the longest after which all attempts are
 /// over in a quarter of the time that a peer may be silent.
 std::uint8_t timeout_code(Duration peer_timeout) {
-  const auto each =
-      static_cast<std::uint64_t>(std::max<Duration::rep>(peer_timeout.count(), 0)) / 4 / (1 + retries) / 4096;
+  const auto each = static_cast<std::uint64_t>(std::max<Duration::rep>(peer_timeout.count(), 0)) /
+                    4 / (1 + retries) / 4096;
   return static_cast<std::uint8_t>(std::clamp(static_cast<int>(std::bit_width(each)) - 1, 8, 30));
 }
 

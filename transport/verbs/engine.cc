@@ -421,7 +421,8 @@ Status Engine::add_landed(Peer& peer, const Remote& remote, std::size_t offset, 
   LocalRegion* const region = bytes > small_bytes ? region_of(from, bytes) : nullptr;
   const std::size_t copied = region != nullptr ? 0 : bytes;
   Request request;
-  request.kind = Request::Kind::landed;
+  const bool is_polled = bell == Bell::worker && peer.is_awake;
+  request.kind = is_polled ? Request::Kind::plain : Request::Kind::landed;
   request.bell = bell;
   request.to = remote.address + offset;
   request.rkey = remote.rkey;
@@ -458,6 +459,12 @@ Status Engine::add_message(Peer& peer, const Message& message, const std::byte* 
   request.is_signalled = message.kind == Kind::bye;
   peer.channel->add(request);
   return {};
+}
+
+Status Engine::send(Peer& peer, Kind kind) {
+  Message message{};
+  message.kind = kind;
+  return send(peer, message);
 }
 
 Status Engine::send(Peer& peer, const Message& message) {

@@ -71,6 +71,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
     bool was_heard = false;                 // since the last beat
     bool has_left = false;                  // it has said bye
     bool is_waiting = false;                // and listed in waiting_
+    bool is_awake = false;                  // its worker polls what lands there
+    int landed = 0;                         // notices here since the worker's rest number
+    std::uint64_t landed_since = 0;         // this one
     std::uint64_t posted = 0;               // puts
     std::uint64_t asked = 0;                // the count of puts up to which it was asked, and
     std::uint64_t drained = 0;              // has answered, that they have taken effect
@@ -133,6 +136,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   bool receive(Peer& peer, std::uint32_t immediate);
   bool handle(Peer& peer, const Message& message, const std::byte* payload);
   void reply_to_attach(Peer& peer, const Message& message);
+  void count_notice(Peer& peer);
+  Status send(Peer& peer, Kind kind);
   void ring(Bell bell);
   void lose(Peer& peer, const std::string& why);
   void cut(Peer& peer, const Status& why);
@@ -162,6 +167,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::unordered_set<std::uint64_t> gone_;                  // lives that are over
   std::vector<Peer*> waiting_;                              // have more to post
   std::vector<Knock> knocks_;                               // not answered yet
+  bool is_spinning_ = false;                                // the worker, or it computes
+  std::uint64_t rests_ = 0;                                 // of the worker
+  std::vector<Peer*> spared_;                               // were told that it is awake
   std::map<std::uint64_t, std::optional<bool>> attaching_;  // by number: whether it succeeded
   std::uint64_t last_number_ = 0;
   std::vector<Status> losses_;  // not told yet

@@ -104,6 +104,7 @@ bool Engine::receive(Peer& peer, std::uint32_t immediate) {
   if (notice != Notice::cell) {
     channel.received().handle(false);
     ring(notice == Notice::landed_worker ? Bell::worker : Bell::progress);
+    if (notice == Notice::landed_worker) count_notice(peer);
     return true;
   }
   const std::byte* const cell = channel.next_cell();
@@ -152,8 +153,33 @@ bool Engine::handle(Peer& peer, const Message& message, const std::byte* payload
     case Kind::bye:
       peer.has_left = true;
       return true;
+    case Kind::awake:
+      peer.is_awake = true;
+      return true;
+    case Kind::asleep: {
+      peer.is_awake = false;
+      Message reply{};
+      reply.kind = Kind::noted;
+      (void)add_message(peer, reply, nullptr);
+      return true;
+    }
+    case Kind::noted:
+      ring(Bell::worker);
+      return true;
   }
   return false;
+}
+
+/// A notice makes work for both ends that a worker who looks by itself does not need. Whoever has
+/// sent it several while it spun may spare them, until it sleeps.
+void Engine::count_notice(Peer& peer) {
+  constexpr int several = 16;
+  if (std::exchange(peer.landed_since, rests_) != rests_) peer.landed = 0;
+  if (!is_spinning_ || ++peer.landed != several) return;
+  Message message{};
+  message.kind = Kind::awake;
+  (void)add_message(peer, message, nullptr);
+  spared_.push_back(&peer);
 }
 
 void Engine::reply_to_attach(Peer& peer, const Message& message) {
@@ -222,6 +248,7 @@ void Engine::cut(Peer& peer, const Status& why) {
   gone_.insert(peer.address.life);
   by_pair_.erase(peer.channel->number());
   std::erase(waiting_, &peer);
+  std::erase(spared_, &peer);
   peer.channel.reset();
   for (const auto& [region, count] : std::exchange(peer.attached, {})) {
     regions_.at(region).attached -= count;
@@ -276,10 +303,7 @@ void Engine::beat() {
       lose(*peer, fmt::format("silent for {:.3g} s", to_seconds(now - peer->heard)));
       continue;
     }
-    if (peer->channel->is_waiting()) continue;  // more than a beat is on its way
-    Message message{};
-    message.kind = Kind::beat;
-    (void)send(*peer, message);
+    if (!peer->channel->is_waiting()) (void)send(*peer, Kind::beat);  // else more is on its way
   }
 }
 
@@ -324,6 +348,7 @@ void Engine::drive() {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock) return;  // somebody does
     parking_.drove();
+    is_spinning_ = true;
     if (poll() > 0) settle();  // and back to the condition, which may hold now
     if (losses_.empty()) return;
   }
@@ -333,6 +358,9 @@ void Engine::drive() {
 void Engine::rest() {
   const std::lock_guard lock(mutex_);
   parking_.rest();
+  is_spinning_ = false;
+  ++rests_;
+  for (Peer* peer : std::exchange(spared_, {})) (void)send(*peer, Kind::asleep);
 }
 
 void Engine::poll_all() {
@@ -357,10 +385,8 @@ void Engine::settle() {
 void Engine::close() {
   std::unique_lock lock(mutex_);
   lost_ = nullptr;
-  Message bye{};
-  bye.kind = Kind::bye;
   for (const auto& [rank, peer] : peers_) {
-    if (peer->failure && peer->channel->is_open()) (void)send(*peer, bye);
+    if (peer->failure && peer->channel->is_open()) (void)send(*peer, Kind::bye);
   }
   const Time deadline = steady_now() + close_timeout;
   const auto is_over = [&](const auto& entry) {

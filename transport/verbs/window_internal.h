@@ -33,7 +33,7 @@ namespace slip::verbs {
 /// What the 32 bits of immediate data say.
 enum class Notice : std::uint32_t {
   cell,             // a message is in its cell of the mailbox
-  landed_worker,    // a word has landed in memory where Bell::worker sleeps upon it
+  landed_worker,    // a word has landed in memory upon which Bell::worker may sleep
   landed_progress,  // the same, Bell::progress
   credit,           // nothing but that
 };
