@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <random>
 #include <thread>
 #include <utility>
 
@@ -21,24 +20,16 @@ using namespace std::chrono_literals;
 /// What is larger goes in pieces, so that copies and their sending overlap.
 constexpr std::size_t chunk_bytes = Buffers::largest;
 
-std::uint64_t draw_life() {
-  std::random_device random;
-  return std::uint64_t{random()} << 32 | random();
-}
-
 }  // namespace
 
 // ---- Set-up.
 
 Engine::Engine(VerbsOptions options)
-    : options_(std::move(options)),
+    : NetworkEngine(options.doorbell, options.peer_timeout),
+      options_(std::move(options)),
       life_(draw_life()),
       device_(options_.settings, options_.nearest),
       buffers_(device_) {
-  if (!options_.doorbell) {
-    options_.doorbell = std::make_shared<Doorbell>();
-    options_.doorbell->writers_fence = !asymmetric_fences();
-  }
   options_.nearest = nullptr;  // what it refers to may go
   make_queues();
   connector_ = std::make_unique<Connector>(device_, completions_.get());
@@ -50,7 +41,6 @@ Engine::Engine(VerbsOptions options)
   address_.link = device_.choice().link;
   parking_.open();
   parking_.watch(events_->fd);
-  last_beat_ = steady_now();
 }
 
 void Engine::make_queues() {

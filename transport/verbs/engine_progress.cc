@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -16,7 +15,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Duration beat_interval = 1s;
 constexpr Duration close_timeout = 1s;
 constexpr int batch = 16;
 
@@ -200,19 +198,9 @@ bool Engine::land(const Message& message, const std::byte* payload) {
   const auto found = regions_.find(message.region);
   if (found == regions_.end()) return true;  // freed since
   const LocalRegion& region = found->second;
-  const auto inside = [&](std::uint64_t offset, std::uint64_t count) {
-    return offset <= region.bytes && count <= region.bytes - offset;
-  };
-  if (message.bytes > 0) {
-    if (!inside(message.offset, message.bytes)) return false;
-    std::memcpy(region.memory.get() + message.offset, payload, message.bytes);
-  }
-  if (!inside(message.word_offset, sizeof(Word)) || message.word_offset % sizeof(Word) != 0) {
-    return false;
-  }
-  // Pairs with Region::word. What the device wrote was there before the completion was.
-  std::atomic_ref<Word>(*reinterpret_cast<Word*>(region.memory.get() + message.word_offset))
-      .store(message.word, std::memory_order_release);
+  const Arrival arrival{message.offset,      payload,     message.bytes, true,
+                        message.word_offset, message.word};
+  if (!slip::land(region.memory.get(), region.bytes, arrival)) return false;
   ring(region.bell);
   return true;
 }
@@ -225,12 +213,6 @@ void Engine::put_here(Message message, const std::byte* from, std::size_t bytes,
   if (has_word) (void)land(message, nullptr);
 }
 
-/// Services need no bell on the thread that runs them, which looks at them before it sleeps.
-void Engine::ring(Bell bell) {
-  if (bell == Bell::progress) return parking_.nudge();
-  if (must_wake(*options_.doorbell, Bell::worker)) wake_worker(*options_.doorbell);
-}
-
 // ---- Losses.
 
 void Engine::lose(Peer& peer, const std::string& why) {
@@ -238,8 +220,7 @@ void Engine::lose(Peer& peer, const std::string& why) {
   cut(peer,
       {Code::peer_lost,
        fmt::format("rank {}: lost rank {} (verbs: {})", options_.rank, peer.rank, why), peer.rank});
-  losses_.push_back(peer.failure);
-  parking_.nudge();
+  add_loss(peer.failure);
 }
 
 /// Its way in is gone when this returns, and before anything that it could write is used again.
@@ -264,43 +245,17 @@ void Engine::disconnect(int rank) {
       {Code::peer_lost, fmt::format("rank {} has given rank {} up", options_.rank, rank), rank});
 }
 
-/// With the lock not held: whoever is told may put.
-void Engine::tell_losses() {
-  std::vector<Status> losses;
-  std::function<void(const Status&)> lost;
-  {
-    const std::lock_guard lock(mutex_);
-    if (losses_.empty()) return;
-    losses = std::exchange(losses_, {});
-    lost = lost_;
-  }
-  ring(Bell::worker);
-  for (const Status& loss : losses) {
-    if (lost) lost(loss);
-  }
-}
-
-void Engine::on_lost(std::function<void(const Status&)> lost) {
-  const std::lock_guard lock(mutex_);
-  lost_ = std::move(lost);
-}
-
 /// Says that this worker lives, and looks who has not said so for too long.
-void Engine::beat() {
-  const Time now = steady_now();
-  const Duration since = now - last_beat_;
-  if (since < beat_interval) return;
-  last_beat_ = now;
-  const bool was_stopped = since > options_.peer_timeout / 2 + beat_interval;
+void Engine::tell_beat() {
+  const Beat beat = this->beat();
+  if (!beat.is_due) return;
   std::vector<std::shared_ptr<Peer>> peers;
   for (const auto& [rank, peer] : peers_) peers.push_back(peer);
   for (const auto& peer : peers) {
     if (!peer->failure || !peer->channel->is_open()) continue;
-    if (was_stopped || std::exchange(peer->was_heard, false)) {
-      peer->heard = now;  // or the silence was ours
-    }
-    if (now - peer->heard > options_.peer_timeout) {
-      lose(*peer, fmt::format("silent for {:.3g} s", to_seconds(now - peer->heard)));
+    if (std::exchange(peer->was_heard, false) || beat.was_stopped) peer->heard = beat.now;
+    if (is_silent(peer->heard, beat.now)) {
+      lose(*peer, fmt::format("silent for {:.3g} s", to_seconds(beat.now - peer->heard)));
       continue;
     }
     if (!peer->channel->is_waiting()) (void)send(*peer, Kind::beat);  // else more is on its way
@@ -311,7 +266,7 @@ void Engine::beat() {
 
 void Engine::arm() {
   const std::lock_guard lock(mutex_);
-  if (!losses_.empty()) return parking_.ring();
+  if (has_losses()) return parking_.ring();
   if (!parking_.lie_down()) return;
   for (int i = 0; i < 64; ++i) {
     // Only who waits for room has to know when something has been sent.
@@ -329,7 +284,7 @@ void Engine::progress() {
     parking_.get_up();
     take_events();
     poll_all();
-    beat();
+    tell_beat();
   }
   tell_losses();
 }
@@ -350,7 +305,7 @@ void Engine::drive() {
     parking_.drove();
     is_spinning_ = true;
     if (poll() > 0) settle();  // and back to the condition, which may hold now
-    if (losses_.empty()) return;
+    if (!has_losses()) return;
   }
   tell_losses();
 }
@@ -383,8 +338,8 @@ void Engine::settle() {
 // ---- The end.
 
 void Engine::close() {
+  on_lost(nullptr);
   std::unique_lock lock(mutex_);
-  lost_ = nullptr;
   for (const auto& [rank, peer] : peers_) {
     if (peer->failure && peer->channel->is_open()) (void)send(*peer, Kind::bye);
   }
