@@ -47,11 +47,6 @@ struct VerbsOptions {
 /// spins. What is put right behind a word may be there a little before that word.
 class VerbsTransport : public NetworkTransport {
  public:
-  /// Gives a peer up. When it returns, nothing that the peer has sent or will send from this life
-  /// of it can reach memory here any more, and puts to it fail; its next life may connect. Nobody
-  /// is told of the loss.
-  virtual void disconnect(int peer) = 0;
-
   /// As VerbsStatus::description.
   virtual std::string description() const = 0;
 };
