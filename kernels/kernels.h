@@ -37,7 +37,7 @@ struct SgdStep {
 void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
                       std::span<const double> weights);
 
-/// The same, and each of `copies` = out. They overlap nothing partly and are no inputs but `out`'s.
+/// The same, and each of `copies` = out; they may be inputs as `out` may.
 void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
                       std::span<const double> weights, std::span<const VectorView> copies);
 
