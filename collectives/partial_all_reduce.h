@@ -11,6 +11,7 @@
 #include "slipstream/collectives/algorithm.h"
 #include "slipstream/collectives/group.h"
 #include "slipstream/kernels/vector.h"
+#include "slipstream/runtime/config.h"
 #include "slipstream/runtime/world.h"
 
 namespace slip {
@@ -29,6 +30,9 @@ enum class Wire {
 /// See Wire::bf16.
 constexpr double bf16_error = 3.02 / 256;
 
+/// The names of both, for the options of who lets users choose.
+Options describe(Algorithm& algorithm, Wire& wire);
+
 /// How a PartialAllReduce works.
 struct PartialAllReduceOptions {
   /// False: a failed operation leaves the vector as it was. True: it may leave anything there (who
@@ -41,6 +45,10 @@ struct PartialAllReduceOptions {
 
   // The same at all workers:
 
+  /// Operations are done on the progress thread while the worker computes; `wait` must then look at
+  /// its condition whenever Progress::serve polls. That thread cannot wait for a connection, so all
+  /// peers are connected to at set-up, which waits for them.
+  bool in_background = false;
   Wire wire = Wire::exact;
   /// One that cannot be for a group (hierarchical, on one host) gives way to two_shot. With
   /// one_shot memory is two vectors for every worker.

@@ -62,7 +62,7 @@ class TwoShot {
   Status offer(const Party& party, std::size_t c);
   Status reduce(std::size_t c);
   Status find(Party& party, std::size_t c);
-  void reduce_block(std::size_t c, Range block);
+  void average(std::size_t c);
   Status collect(std::size_t c);
   Status complete();
 
@@ -79,6 +79,7 @@ class TwoShot {
   Packing& packing_;
   std::vector<ConstVectorView> inputs_;  // by place
   std::vector<double> weights_;
+  std::vector<VectorView> copies_;  // of the chunk that is being reduced
   // Of this operation.
   std::uint64_t sequence_ = 0;
   std::size_t place_ = 0;      // of this worker

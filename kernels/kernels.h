@@ -41,6 +41,10 @@ struct SgdStep {
 void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
                       std::span<const double> weights);
 
+/// The same, and each of `copies` = out; they may be inputs as `out` may.
+void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
+                      std::span<const double> weights, std::span<const VectorView> copies);
+
 /// Average and apply in one pass: out = sum_i weights[i] * inputs[i] - learning_rate * v, with v as
 /// SgdStep says. inputs[0] is the worker's own x_k. `velocity` is none of the other vectors.
 /// Error of v: at most gamma(4) * (|momentum * v| + |g| + |weight_decay * x_k|); of out: at most

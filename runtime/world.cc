@@ -101,6 +101,8 @@ Status World::wait_until(FunctionRef<bool()> condition, Time deadline,
           fmt::format("rank {}: waited {:.3g} s for {}", rank(), to_seconds(end - start), what)};
 }
 
+void World::wake() const { parts_->waiter->wake(); }
+
 void World::set_compute_time(Duration duration) const { parts_->compute_time = duration; }
 
 void World::cut_compute_short(std::function<bool()> until) const {

@@ -51,7 +51,7 @@ class Transport {
   virtual bool copies_at_post() const = 0;
 
   /// True once every put to `peer` has taken effect there. A condition to wait for; when it turns
-  /// true the caller's doorbell is rung.
+  /// true the worker's doorbell is rung, and its progress thread's where puts do not copy.
   virtual bool drained(int peer) = 0;
 
   // ---- Progress: what the process's progress thread drives (see runtime/progress.h).

@@ -42,6 +42,18 @@ struct AverageOnly {
   }
 };
 
+/// It is stored elsewhere, too.
+template <class T>
+struct Copied {
+  std::span<const VectorView> copies;
+
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, std::size_t i, V average) const {
+    for (const VectorView& copy : copies) hn::StoreU(average, d, static_cast<T*>(copy.data) + i);
+    return average;
+  }
+};
+
 /// The step of SgdStep. `velocity` is null where there is no momentum.
 template <class T>
 struct Sgd {
@@ -124,6 +136,15 @@ void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
   }
 }
 
+void average_and_copy(VectorView out, std::span<const ConstVectorView> inputs,
+                      std::span<const double> weights, std::span<const VectorView> copies) {
+  if (out.dtype == Dtype::float32) {
+    average(out.as<float>(), Terms<float>{inputs, weights}, Copied<float>{copies});
+  } else {
+    average(out.as<double>(), Terms<double>{inputs, weights}, Copied<double>{copies});
+  }
+}
+
 void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
                    std::span<const double> weights, ConstVectorView gradient, const SgdStep& step) {
   if (out.dtype == Dtype::float32) {
@@ -145,6 +166,7 @@ namespace slip::kernels {
 namespace {
 
 HWY_EXPORT(weighted_average);
+HWY_EXPORT(average_and_copy);
 HWY_EXPORT(average_apply);
 HWY_EXPORT(target_name);
 
@@ -166,6 +188,14 @@ void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
   assert(valid(out, inputs, weights));
   if (out.on_gpu()) return cuda::weighted_average(out, inputs, weights);
   HWY_DYNAMIC_DISPATCH(weighted_average)(out, inputs, weights);
+}
+
+void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
+                      std::span<const double> weights, std::span<const VectorView> copies) {
+  assert(valid(out, inputs, weights));
+  assert(std::all_of(copies.begin(), copies.end(),
+                     [&](VectorView copy) { return same_shape(copy, out); }));
+  HWY_DYNAMIC_DISPATCH(average_and_copy)(out, inputs, weights, copies);
 }
 
 void average_apply(VectorView out, std::span<const ConstVectorView> inputs,

@@ -39,6 +39,7 @@ Scenario random_scenario(std::uint64_t seed, LaunchKind kind) {
   if (divides && prague.service && random.below(2) == 0) {
     prague.filter = 1 + static_cast<int>(random.below(5));
   }
+  if (random.below(2) == 0) prague.order = Prague::Order::parallel;
   s.protocol = consensus::make(prague);
   if (random.below(3) == 0) s.dimension = 300;  // too long to go in one shot
   return s;

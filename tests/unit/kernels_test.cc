@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "instruction_sets.h"
 #include "slipstream/base/random.h"
 #include "slipstream/kernels/reference.h"
 
@@ -100,23 +100,10 @@ long double gamma(int m) {
   return mu / (1 - mu);
 }
 
-/// Typed over the element types. `on_every_target` repeats its argument with each instruction set
-/// that this processor has.
+/// Typed over the element types.
 template <class T>
-class KernelsTest : public ::testing::Test {
+class KernelsTest : public OnEveryTarget {
  protected:
-  void TearDown() override { hwy::GetChosenTarget().DeInit(); }
-
-  template <class Body>
-  void on_every_target(Body body) {
-    for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-      hwy::GetChosenTarget().Update(target);
-      ASSERT_STREQ(target_name(), hwy::TargetName(target));
-      SCOPED_TRACE(target_name());
-      body();
-    }
-  }
-
   /// Also for every count and 1 to 20 inputs, with random numbers that depend on these only.
   template <class Body>
   void on_every_target_and_shape(Body body) {
@@ -160,6 +147,23 @@ TYPED_TEST(KernelsTest, AverageMayOverwriteAnyOfItsInputs) {
     weighted_average(out.view(), inputs.views, inputs.weights);
     EXPECT_TRUE(same_bits(out.values(), expected.values()));
     EXPECT_TRUE(out.red_zones_intact());
+  });
+}
+
+TYPED_TEST(KernelsTest, AnAverageIsTheSameInEveryCopy) {
+  using T = TypeParam;
+  this->on_every_target_and_shape([](std::size_t n, std::size_t count, Random& random) {
+    Inputs<T> inputs(n, count, random);
+    Guarded<T> expected(count);
+    reference::weighted_average<T>(expected.view(), inputs.views, inputs.weights);
+    // As two workers average in place: one input is the output, and another is a copy.
+    std::vector<VectorView> copies;
+    for (std::size_t k = 1; k < n; ++k) copies.push_back(inputs.vectors[k].view());
+    weighted_average(inputs.vectors[0].view(), inputs.views, inputs.weights, copies);
+    for (Guarded<T>& vector : inputs.vectors) {
+      EXPECT_TRUE(same_bits(vector.values(), expected.values()));
+      EXPECT_TRUE(vector.red_zones_intact());
+    }
   });
 }
 

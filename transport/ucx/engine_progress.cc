@@ -59,6 +59,7 @@ void Engine::handle(const Message& message, const std::byte* data, std::size_t b
       if (peer == nullptr || message.number > peer->asked) return;
       peer->drained = message.number;
       ring(Bell::worker);
+      ring(Bell::progress);
       return;
     default:
       questions_.emplace_back(message, std::string(reinterpret_cast<const char*>(data), bytes));

@@ -147,6 +147,7 @@ bool Engine::handle(Peer& peer, const Message& message, const std::byte* payload
       if (message.number > peer.asked) return false;
       peer.drained = message.number;
       ring(Bell::worker);
+      ring(Bell::progress);
       return true;
     case Kind::bye:
       peer.has_left = true;
