@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "slipstream/kernels/kernels.h"
-
 namespace slip {
 namespace {
 
@@ -39,25 +37,24 @@ Relay::Relay(const World& world, std::string_view name, const Neighbourhood& nei
       dtype_(dtype),
       staleness_(static_cast<Iteration>(staleness)),
       queue_(world, name, neighbourhood, queue_options(count, dtype, staleness)),
-      outgoing_(queue_options(count, dtype, staleness).bytes),
+      outgoing_(neighbours_.size(),
+                std::vector<std::byte>(queue_options(count, dtype, staleness).bytes)),
       held_(neighbours_.size()),
       counts_(neighbours_.size(), 0) {}
 
-Status Relay::send(Iteration round, ConstVectorView own) {
+Status Relay::send(Iteration round, ConstVectorView own, const kernels::RelayAverage* average) {
   if (!first_) first_ = round;
-  const VectorView sum{outgoing_.data(), count_, dtype_};
+  const std::int64_t all = models();
+  sums_.clear();
+  for (std::vector<std::byte>& message : outgoing_) {
+    sums_.push_back({message.data(), count_, dtype_});
+  }
+  kernels::relay(sums_, own, held_, average);
   for (std::size_t to = 0; to < neighbours_.size(); ++to) {
-    std::int64_t models = 1;
-    inputs_.assign(1, own);
-    for (std::size_t from = 0; from < neighbours_.size(); ++from) {
-      if (from == to || held_[from].data == nullptr) continue;
-      inputs_.push_back(held_[from]);
-      models += counts_[from];
-    }
-    ones_.assign(inputs_.size(), 1.0);
-    kernels::weighted_average(sum, inputs_, ones_);
-    std::memcpy(outgoing_.data() + count_offset(count_, dtype_), &models, sizeof models);
-    if (Status s = queue_.enqueue(to, round, outgoing_.data()); !s) return s;
+    const std::int64_t models = all - counts_[to];
+    std::byte* message = outgoing_[to].data();
+    std::memcpy(message + count_offset(count_, dtype_), &models, sizeof models);
+    if (Status s = queue_.enqueue(to, round, message); !s) return s;
   }
   return {};
 }

@@ -59,6 +59,21 @@ void axpy(VectorView y, double a, ConstVectorView x);
 /// memory of the host that is not pinned is copied before this returns.
 void copy(VectorView out, ConstVectorView x);
 
+/// The average of a round of RelaySum: out = weight * (own + every message) + rest_weight * rest,
+/// accumulated in this order like weighted_average's.
+struct RelayAverage {
+  VectorView out;  // may be `own`
+  double weight = 0;
+  ConstVectorView rest = {};  // what stands for missing vectors; without data: none are missing
+  double rest_weight = 0;
+};
+
+/// What a round of RelaySum computes, in one pass: sums[k] = own + every message but messages[k],
+/// and the average, if one is wanted. A sum for each message, or none at all; a message without
+/// data counts for nothing. Errors as those of weighted_average.
+void relay(std::span<const VectorView> sums, ConstVectorView own,
+           std::span<const ConstVectorView> messages, const RelayAverage* average = nullptr);
+
 /// out = x in bfloat16: the upper halves of the floats, rounded to nearest, ties to even. Error: at
 /// most 2^-8 (1 + 2^-16) |x| from 2^-126 on, where it does not round to infinity (from about
 /// 3.39e38 on); less than 2^-126 below. NaN stays NaN. One vector has as many elements as the

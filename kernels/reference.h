@@ -55,6 +55,32 @@ void axpy(VectorView y, double a, ConstVectorView x) {
   for (std::size_t i = 0; i < y.count; ++i) y.as<T>()[i] += static_cast<T>(a) * x.as<T>()[i];
 }
 
+/// As kernels::relay.
+template <class T>
+void relay(std::span<const VectorView> sums, ConstVectorView own,
+           std::span<const ConstVectorView> messages, const RelayAverage* average) {
+  for (std::size_t i = 0; i < own.count; ++i) {
+    const T mine = own.as<T>()[i];
+    for (std::size_t k = 0; k < sums.size(); ++k) {
+      T sum = mine;
+      for (std::size_t from = 0; from < messages.size(); ++from) {
+        if (from != k && messages[from].data != nullptr) sum += messages[from].as<T>()[i];
+      }
+      sums[k].as<T>()[i] = sum;
+    }
+    if (average == nullptr) continue;
+    const T weight = static_cast<T>(average->weight);
+    T mean = weight * mine;
+    for (const ConstVectorView& message : messages) {
+      if (message.data != nullptr) mean += weight * message.as<T>()[i];
+    }
+    if (average->rest.data != nullptr) {
+      mean += static_cast<T>(average->rest_weight) * average->rest.as<T>()[i];
+    }
+    average->out.as<T>()[i] = mean;
+  }
+}
+
 /// As kernels::to_bf16.
 template <class T>
 void to_bf16(std::span<std::uint16_t> out, ConstVectorView x) {

@@ -216,7 +216,7 @@ Options describe(PerfOptions& options) {
       .add("check", options.check, "1: check contents, after the samples were taken",
            Range::between(0, 1))
       .add("memory", options.memory, {"host", "cuda"}, "where the data lies")
-      .add("kernel", options.kernel, {"weighted_average", "average_apply", "axpy", "copy"},
+      .add("kernel", options.kernel, {"weighted_average", "average_apply", "relay", "axpy", "copy"},
            "what the test kernel runs")
       .section("Where")
       .add("workers", options.asked_workers,
