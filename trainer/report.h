@@ -56,7 +56,8 @@ struct Report {
     std::optional<double> loss;
     std::optional<double> accuracy;
     std::optional<double> spread;  // mean distance between the workers' models and their average
-    std::optional<double> worst_accuracy = {};  // of a worker's own model; only if each was evaluated
+    std::optional<double> worst_accuracy =
+        {};  // of a worker's own model; only if each was evaluated
   };
 
   using Vector = std::vector<double>;
