@@ -12,12 +12,13 @@
 /// Conversions of one element, the same on the host and on GPUs.
 namespace slip::kernels {
 
-/// The bits of a float, and back.
+/// The bits of a float.
 SLIP_HOST_DEVICE inline std::uint32_t bits_of(float x) {
   std::uint32_t bits;
   std::memcpy(&bits, &x, sizeof bits);
   return bits;
 }
+/// The float of these bits.
 SLIP_HOST_DEVICE inline float float_of_bits(std::uint32_t bits) {
   float x;
   std::memcpy(&x, &bits, sizeof x);
@@ -31,6 +32,7 @@ SLIP_HOST_DEVICE inline std::uint16_t bf16_of(float x) {
   const std::uint32_t rounded = is_nan ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);
   return static_cast<std::uint16_t>(rounded >> 16);
 }
+/// Exactly the value of a bfloat16.
 SLIP_HOST_DEVICE inline float float_of_bf16(std::uint16_t x) {
   return float_of_bits(std::uint32_t{x} << 16);
 }
