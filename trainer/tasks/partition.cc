@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "slipstream/base/error.h"
+#include "slipstream/base/portable_math.h"
 #include "slipstream/base/random.h"
 #include "slipstream/trainer/tasks/images_internal.h"
 #include "slipstream/trainer/tasks/partition_internal.h"
@@ -59,7 +60,7 @@ Shares deal_shards(std::span<const std::uint8_t> labels, std::size_t workers,
 /// logarithms because a small alpha underflows.
 double log_gamma_draw(double alpha, Random& random) {
   if (alpha < 1) {
-    const double boost = std::log(1 - random.uniform()) / alpha;
+    const double boost = portable::log(1 - random.uniform()) / alpha;
     return log_gamma_draw(alpha + 1, random) + boost;
   }
   const double d = alpha - 1.0 / 3, c = 1 / std::sqrt(9 * d);
@@ -68,8 +69,8 @@ double log_gamma_draw(double alpha, Random& random) {
     const double root = 1 + c * x;
     if (root <= 0) continue;
     const double v = root * root * root;
-    if (std::log(1 - random.uniform()) < 0.5 * x * x + d - d * v + d * std::log(v)) {
-      return std::log(d) + std::log(v);
+    if (portable::log(1 - random.uniform()) < 0.5 * x * x + d - d * v + d * portable::log(v)) {
+      return portable::log(d) + portable::log(v);
     }
   }
 }
@@ -79,7 +80,7 @@ std::vector<double> dirichlet_draw(double alpha, std::size_t n, Random& random) 
   for (double& value : p) value = log_gamma_draw(alpha, random);
   const double largest = std::ranges::max(p);
   double sum = 0;
-  for (double& value : p) sum += value = std::exp(value - largest);
+  for (double& value : p) sum += value = portable::exp(value - largest);
   for (double& value : p) value /= sum;
   return p;
 }
