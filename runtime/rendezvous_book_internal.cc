@@ -190,7 +190,7 @@ void RendezvousBook::expire(Time now) {
 std::string RendezvousBook::overdue(Time now) {
   if (now < overdue_at_) return "";
   overdue_at_ = never;
-  return absent_ranks();
+  return failure_.ok() ? absent_ranks() : "";
 }
 
 Time RendezvousBook::next_deadline() const {
