@@ -59,6 +59,8 @@ class Relay {
 
  private:
   std::optional<Iteration> newest(std::size_t in, Iteration round, Iteration rounds) const;
+  void add_up(ConstVectorView own, std::size_t first, std::size_t n,
+              const kernels::RelayAverage* average);
   ConstVectorView vector(std::size_t in, Iteration round) const;
   std::int64_t count_of(std::size_t in, Iteration round) const;
 
@@ -69,8 +71,10 @@ class Relay {
   const Iteration staleness_;
   UpdateQueue queue_;
   std::optional<Iteration> first_;                // round
-  std::vector<std::vector<std::byte>> outgoing_;  // by neighbour
-  std::vector<VectorView> sums_;                  // in these; keeps its capacity
+  std::vector<std::vector<std::byte>> outgoing_;  // by neighbour: a chunk of its message
+  // Of the chunk at hand; they keep their capacity.
+  std::vector<VectorView> sums_;
+  std::vector<ConstVectorView> pieces_;
   // Held: by neighbour, and the vectors of those that count.
   std::vector<ConstVectorView> held_;  // without data: none
   std::vector<std::int64_t> counts_;
