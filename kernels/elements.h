@@ -55,6 +55,7 @@ SLIP_HOST_DEVICE inline std::uint16_t fp16_of(float x) {
   }
   return static_cast<std::uint16_t>(sign | result);
 }
+/// Exactly the value of a half.
 SLIP_HOST_DEVICE inline float float_of_fp16(std::uint16_t x) {
   const std::uint32_t sign = std::uint32_t{x} << 16 & 0x80000000;
   const std::uint32_t size = x & 0x7fff;
