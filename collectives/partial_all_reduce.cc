@@ -125,8 +125,8 @@ class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
 };
 
 GroupShape PartialAllReduce::Impl::shape_of(const Group& group) {
-  GroupShape shape{static_cast<int>(group.members.size()), 1,
-                   static_cast<int>(group.members.size())};
+  GroupShape shape{.members = static_cast<int>(group.members.size()),
+                   .per_host = static_cast<int>(group.members.size())};
   if (on_host_.size() <= 1) return shape;
   shape.hosts = shape.per_host = 0;
   const auto count = [&](int rank) -> int& {
@@ -138,6 +138,7 @@ GroupShape PartialAllReduce::Impl::shape_of(const Group& group) {
     shape.per_host = std::max(shape.per_host, members);
   }
   for (const int rank : group.members) count(rank) = 0;
+  if (shape.hosts > 1 && shape.per_host > 1) shape.rails = hierarchical_.rails(group);
   return shape;
 }
 

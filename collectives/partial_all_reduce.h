@@ -74,7 +74,8 @@ struct PartialAllReduceOptions {
 ///     through the peer's lane;
 ///   - hierarchical, where hosts have several members: a leader of each host adds up what its
 ///     members have, averages with the other leaders as above, and hands out the mean, in chunks
-///     that overlap. The leaders of a host's rails (Topology::leaders) take turns.
+///     that overlap. Where every host has leaders of several rails (Topology::leaders), each
+///     carries a part of the vector through its own.
 ///
 /// Nothing is overwritten before its readers are done. Every word says its group's sequence, which
 /// only rises, and an operation is complete at a member when it has read every contribution to its

@@ -173,6 +173,60 @@ TEST(Prague, is_evaluated_at_one_time_though_one_worker_is_far_behind) {
       options);
 }
 
+TEST(Prague, names_who_is_missing_though_it_averages_in_the_background) {
+  constexpr int absent = 3;
+  int told = 0;
+  LaunchOptions options;
+  options.kind = LaunchKind::simulated;
+  options.world.wait_timeout = 10s;
+  options.world.network.workers_per_host = 4;
+  launch(
+      4,
+      [&](World& world) {
+        std::vector<double> x = {1.0 * world.rank()};
+        TrainerOptions run;
+        run.own_start = true;
+        Trainer trainer(world, {{x.data(), 1, Dtype::float64}},
+                        Prague{.generator = Generator::static_, .order = Prague::Order::parallel},
+                        run);
+        if (world.rank() == absent) {
+          (void)world.wait_until([] { return false; }, world.now() + 15s, "nothing");
+          return;
+        }
+        const Status status = trainer.step(trainer.gradient());
+        EXPECT_FALSE(status);
+        EXPECT_EQ(x[0], world.rank()) << "a failed average left something behind";
+        if (status.code() != Code::timeout) return;  // ended by the first to fail
+        ++told;
+        EXPECT_EQ(status.peer(), absent);
+        EXPECT_THAT(status.message(), HasSubstr("nothing has come from rank 3"));
+      },
+      options);
+  EXPECT_GT(told, 0);
+}
+
+TEST(Prague, an_overlapped_step_is_the_mean_less_the_gradient_of_what_went_into_it) {
+  LaunchOptions options;
+  options.kind = LaunchKind::simulated;
+  options.world.network.workers_per_host = 2;
+  launch(
+      2,
+      [&](World& world) {
+        std::vector<double> x = {1.0 + world.rank()};
+        TrainerOptions run;
+        run.own_start = true;
+        run.learning_rate = 0.5;
+        run.iterations = 1;
+        Trainer trainer(world, {{x.data(), 1, Dtype::float64}},
+                        Prague{.generator = Generator::static_, .order = Prague::Order::parallel},
+                        run);
+        trainer.gradient().as<double>()[0] = x[0];
+        trainer.step(trainer.gradient()).throw_if_failed();
+        EXPECT_EQ(x[0], 1.5 - 0.5 * (1.0 + world.rank()));
+      },
+      options);
+}
+
 TEST(Prague, sections_skip_averages) {
   Scenario s{.workers = 4};
   s.protocol = consensus::make(Prague{.group_size = 4, .section = 3, .service = false});
