@@ -274,9 +274,9 @@ TEST(PerfRun, WhatATestCannotDoIsRefused) {
   for (const char* text : {"0", "0,2", "1,1", ",", "0,1,1", "-1,0", "0, 1"}) {
     PerfOptions between = few();
     between.between = text;
-    EXPECT_EQ(error_of([&] { run("put", between); }),
-              std::string("--between is '") + text +
-                  "'; allowed are two ranks from 0 to 1, such as 0,1");
+    EXPECT_EQ(
+        error_of([&] { run("put", between); }),
+        std::string("--between is '") + text + "'; allowed are two ranks from 0 to 1, such as 0,1");
   }
   PerfOptions together = few();
   together.between = "0,1";
