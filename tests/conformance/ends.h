@@ -26,10 +26,13 @@ class End {
         doorbell_(network != nullptr ? network->doorbell() : nullptr) {
     using namespace std::chrono_literals;
     if (network == nullptr) return;
-    network->on_lost([this](const Status& why) { abort_->abort(why); });
-    drive_again();
     waiter_ = std::make_unique<RealWaiter>(doorbell_, std::make_shared<RealClock>(), abort_, 50us,
                                            transport.get(), 1h);
+    network->on_lost([this](const Status& why) {
+      abort_->abort(why);
+      waiter_->wake();
+    });
+    drive_again();
   }
   ~End() {
     driving_.reset();

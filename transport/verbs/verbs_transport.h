@@ -44,7 +44,7 @@ struct VerbsOptions {
 /// mailbox that the sender has at the receiver; whoever drives the receiver reads its completion,
 /// checks the cell and stores the word. Small payloads travel in the cell. So a receiver makes
 /// progress only where somebody drives it: its progress thread, or the worker itself while it
-/// spins. What is put right behind a word may be there a little before that word.
+/// spins.
 class VerbsTransport : public NetworkTransport {
  public:
   /// As VerbsStatus::description.
