@@ -213,6 +213,12 @@ CUresult cuCtxGetDevice(CUdevice* device) {
 
 CUresult cuCtxEnablePeerAccess(CUcontext, unsigned) { return state(); }
 
+CUresult cuCtxSynchronize() {
+  SLIP_RETURN_UNLESS_READY;
+  drain(device_of(current));
+  return state();
+}
+
 CUresult cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget,
                                     CUflushGPUDirectRDMAWritesScope) {
   return state();
