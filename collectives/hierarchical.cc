@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "slipstream/base/copy.h"
 #include "slipstream/collectives/partial_all_reduce_internal.h"
 #include "slipstream/kernels/kernels.h"
 
@@ -213,14 +212,13 @@ ConstVectorView Hierarchical::input(const Party& party, std::size_t shard, std::
   const Peer& peer = *party.peer;
   const std::size_t count = shards().of(shard, row).size();
   if (peer.mapped()) {
-    return {peer.region.memory.get() + staging_.source(party.flags, shard, row), count,
-            layout_.dtype};
+    return layout_.view(peer.region.memory.get() + staging_.source(party.flags, shard, row), count);
   }
   return unpacked(party.lane + in_lane(shard, row), count);
 }
 
 VectorView Hierarchical::unpacked(std::size_t in_lanes, std::size_t count) const {
-  const VectorView part{windows_.lanes() + in_lanes, count, layout_.dtype};
+  const VectorView part = layout_.view(windows_.lanes() + in_lanes, count);
   packing_.unpack(part);
   return part;
 }
@@ -253,7 +251,7 @@ Status Hierarchical::write_mean(const Party& party, std::size_t shard, std::size
   const std::size_t at = staging_.target(party.flags, shard, row);
   const Iteration done = progress(sequence_, row + 1);
   if (peer.mapped()) {
-    copy_bytes(peer.region.memory.get() + at, mean.data, mean.bytes());
+    kernels::copy(layout_.view(peer.region.memory.get() + at, mean.count), mean);
     return announces ? windows_.signal(peer, Sign::reduced, done) : Status();
   }
   const void* packed = packing_.pack(mean, first_of(shard, row));

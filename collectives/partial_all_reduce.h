@@ -42,6 +42,9 @@ struct PartialAllReduceOptions {
   // The same at all workers:
 
   Wire wire = Wire::exact;
+  /// Whose memory `buffer()` and what peers write are in; vectors of `mean` too, then. On a GPU an
+  /// operation is complete for what is enqueued later on gpu::current_stream.
+  int device = gpu::host;
   /// One that cannot be for a group (hierarchical, on one host) gives way to two_shot. With
   /// one_shot memory is two vectors for every worker.
   Algorithm algorithm = Algorithm::automatic;

@@ -1,11 +1,10 @@
-#include "slipstream/base/copy.h"
 #include "slipstream/collectives/partial_all_reduce_internal.h"
 #include "slipstream/kernels/kernels.h"
 
 namespace slip::partial_all_reduce {
 namespace {
 
-// A mean is copied to mapped peers while it is in the first-level cache.
+// A mean is copied to mapped peers while it is in the first-level cache of a processor.
 constexpr std::size_t block_bytes = std::size_t{8} << 10;
 
 }  // namespace
@@ -105,7 +104,8 @@ Status TwoShot::reduce(std::size_t c) {
     if (Status s = find(party, c); !s) return s;
   }
   const Range chunk = shards().of(place_, c);
-  const std::size_t block = block_bytes / size_of(layout_.dtype);
+  const std::size_t block = layout_.device == gpu::host ? block_bytes / size_of(layout_.dtype)
+                                                        : std::max<std::size_t>(1, chunk.size());
   for (std::size_t begin = 0; begin < chunk.size(); begin += block) {
     reduce_block(c, {begin, std::min(begin + block, chunk.size())});
   }
@@ -133,7 +133,7 @@ Status TwoShot::find(Party& party, std::size_t c) {
     party.input = peer.region.memory.get() + staging_.source(flags, place_, c);
   } else {
     std::byte* lane = windows_.lanes() + party.lane + bytes(c * shards().chunk);
-    packing_.unpack({lane, shards().of(place_, c).size(), layout_.dtype});
+    packing_.unpack(layout_.view(lane, shards().of(place_, c).size()));
     party.input = lane;
   }
   party.output = staging_.target(flags, place_, c);
@@ -144,7 +144,7 @@ Status TwoShot::find(Party& party, std::size_t c) {
 void TwoShot::reduce_block(std::size_t c, Range block) {
   inputs_[place_] = staging_.part(place_, c).slice(block.begin, block.size());
   for (const Party& party : others_) {
-    inputs_[party.place] = {party.input + bytes(block.begin), block.size(), layout_.dtype};
+    inputs_[party.place] = layout_.view(party.input + bytes(block.begin), block.size());
   }
   const VectorView mean = result(c).slice(block.begin, block.size());
   const std::size_t n = others_.size() + 1;
@@ -153,8 +153,8 @@ void TwoShot::reduce_block(std::size_t c, Range block) {
   if (rounds_) packing_.round(mean, shards().of(place_, c).begin + block.begin);
   for (const Party& party : others_) {
     if (!party.peer->mapped()) continue;
-    copy_bytes(party.peer->region.memory.get() + party.output + bytes(block.begin), mean.data,
-               mean.bytes());
+    std::byte* const output = party.peer->region.memory.get() + party.output + bytes(block.begin);
+    kernels::copy(layout_.view(output, mean.count), mean);
   }
 }
 

@@ -12,13 +12,15 @@ constexpr int culprit_bits = 32;
 
 }  // namespace
 
-Windows::Windows(const World& world, std::string_view name, std::size_t bytes, Wait wait)
+Windows::Windows(const World& world, std::string_view name, std::size_t bytes,
+                 const PartialAllReduceOptions& options)
     : world_(world),
       name_(name),
       copies_at_post_(world.transport().copies_at_post()),
-      wait_(std::move(wait)),
+      device_(options.device),
+      wait_(options.wait),
       lines_(round_up(bytes, line)),
-      region_(world.allocate(name, lines_ + lines_bytes())),
+      region_(world.allocate(name, lines_ + lines_bytes(), Bell::worker, device_)),
       peers_(static_cast<std::size_t>(world.size())) {}
 
 RemoteRegion Windows::attach(int peer, const std::string& name, std::size_t bytes) const {
@@ -53,7 +55,7 @@ Status Windows::open_lanes(const Peer& peer, std::uint64_t sequence, std::size_t
   if (peer.ready_for == sequence) return {};
   try {
     if (lanes_.data() == nullptr) {
-      lanes_ = world_.allocate(name_ + "/lanes", lines_bytes() + bytes);
+      lanes_ = world_.allocate(name_ + "/lanes", lines_bytes() + bytes, Bell::worker, device_);
     }
   } catch (const Error& error) {
     return error.status();

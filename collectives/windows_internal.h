@@ -87,7 +87,8 @@ class Windows {
   using Wait = decltype(PartialAllReduceOptions::wait);
 
   /// A region of `bytes`, and a line of words per peer behind them.
-  Windows(const World& world, std::string_view name, std::size_t bytes, Wait wait);
+  Windows(const World& world, std::string_view name, std::size_t bytes,
+          const PartialAllReduceOptions& options);
 
   const World& world() const { return world_; }
   const Region& region() const { return region_; }
@@ -107,7 +108,7 @@ class Windows {
              Iteration progress) const {
     const std::size_t at = peer.own_line + static_cast<std::size_t>(sign);
     const Word word = make_word(world_.incarnation(), progress);
-    if (!peer.mapped()) {
+    if (!peer.mapped() || device_ != gpu::host) {
       return world_.transport().put_signal(peer.region, offset, from, bytes, at, word);
     }
     peer.region.signal_mapped(at, word);
@@ -200,6 +201,7 @@ class Windows {
   const World& world_;
   const std::string name_;
   const bool copies_at_post_;
+  const int device_;
   const Wait wait_;
   const std::size_t lines_;  // where they begin
   Region region_;

@@ -58,7 +58,7 @@ UpdateQueue::UpdateQueue(const World& world, std::string_view name,
       chunks_(chunk_count(options)),
       header_bytes_(header_size(options)),
       slot_bytes_(slot_size(options)),
-      slots_(world.allocate(name, memory(in_.size(), options))) {
+      slots_(world.allocate(name, memory(in_.size(), options), Bell::worker, options.device)) {
   for (const Neighbour& edge : out_) {
     receivers_.push_back(world.attach(edge.peer, name));
     const std::size_t needed = memory(static_cast<std::size_t>(edge.index) + 1, options);
@@ -80,7 +80,7 @@ Status UpdateQueue::enqueue(std::size_t out, Iteration iteration, const std::byt
   Transport& transport = world_->transport();
   const RemoteRegion& receiver = receivers_[out];
   const std::size_t at = slot(static_cast<std::size_t>(out_[out].index), iteration);
-  if (options_.bytes > 0) {
+  if (has_headers()) {
     const std::uint64_t header[2] = {
         options_.bytes, options_.checksums ? kernels::checksum({update, options_.bytes}) : 0};
     if (Status s = transport.put(receiver, at + length_offset, header, sizeof header); !s) return s;
@@ -106,7 +106,7 @@ int UpdateQueue::size(Iteration iteration) const {
 }
 
 Status UpdateQueue::verify(std::size_t in, Iteration iteration) const {
-  if (options_.bytes == 0) return {};
+  if (!has_headers()) return {};
   std::uint64_t header[2];
   std::memcpy(header, slots_.data() + slot(in, iteration) + length_offset, sizeof header);
   const bool whole = header[0] == options_.bytes &&

@@ -93,7 +93,8 @@ Engine::~Engine() {
   if (context_ != nullptr) library().ucp_cleanup(context_);
 }
 
-Region Engine::allocate(std::size_t bytes, Bell bell) {
+Region Engine::allocate(std::size_t bytes, Bell bell, int device) {
+  require_host(device, "ucx");
   bytes = std::max<std::size_t>(bytes, 1);
   if (bytes > shm::available_memory()) {
     throw Error(Code::out_of_memory,
@@ -117,10 +118,11 @@ Region Engine::allocate(std::size_t bytes, Bell bell) {
   }
   std::memset(attributes.address, 0, bytes);
   return publish(handle, {std::shared_ptr<void>(), static_cast<std::byte*>(attributes.address)},
-                 bytes, bell);
+                 bytes, bell, nullptr);
 }
 
-Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) {
+Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+                     std::shared_ptr<Landing> landing) {
   ucp_mem_map_params_t params{};
   params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
   params.address = memory.get();
@@ -131,12 +133,12 @@ Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes
     check(library().ucp_mem_map(context_, &params, &handle),
           fmt::format("cannot register {} bytes; is enough memory lockable (ulimit -l)?", bytes));
   }
-  return publish(handle, memory, bytes, bell);
+  return publish(handle, memory, bytes, bell, std::move(landing));
 }
 
 /// `memory` is kept for as long as the region.
 Region Engine::publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std::size_t bytes,
-                       Bell bell) {
+                       Bell bell, std::shared_ptr<Landing> landing) {
   RegionKey key;
   std::byte* const data = memory.get();
   {
@@ -147,12 +149,18 @@ Region Engine::publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std:
     key.rkey.assign(static_cast<const char*>(packed), length);
     library().ucp_rkey_buffer_release(packed);
     key.region = ++last_region_;
-    regions_[key.region] = {memory, bytes, bell, handle};
+    LocalRegion& region = regions_[key.region];
+    region.memory = memory;
+    region.bytes = bytes;
+    region.bell = bell;
+    region.handle = handle;
+    region.landing = landing;
     spans_[data] = bytes;
   }
   key.address = reinterpret_cast<std::uint64_t>(data);
   key.bytes = bytes;
   key.bell = bell;
+  key.has_landing = landing != nullptr;
   key.address_of_worker = address_;
   const auto free = [self = shared_from_this(), id = key.region](std::byte*) {
     const std::lock_guard lock(self->mutex_);
@@ -199,7 +207,7 @@ RemoteRegion Engine::attach(int peer, std::string_view packed) {
       throw Error(Code::bad_data,
                   fmt::format("UCX: cannot read the key of rank {}: {}", peer, text(status)), peer);
     }
-    remote->direct = has_puts(owner.endpoint);
+    remote->direct = !key.has_landing && has_puts(owner.endpoint);
   }
   return {peer, key.bytes, key.bell, {remote, reinterpret_cast<std::byte*>(remote.get())}, nullptr};
 }

@@ -49,8 +49,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  Region allocate(std::size_t bytes, Bell bell);
-  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell);
+  Region allocate(std::size_t bytes, Bell bell, int device);
+  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+               std::shared_ptr<Landing> landing);
   RemoteRegion attach(int peer, std::string_view key);
   Status put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
              const Message* signal);
@@ -62,6 +63,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void drive();
   void rest();
   void close();
+  void wake(Bell bell);
+  void announce_by(std::shared_ptr<Announcer> announcer);
   void on_lost(std::function<void(const Status&)> lost);
   const std::shared_ptr<Doorbell>& doorbell() const { return options_.doorbell; }
 
@@ -95,6 +98,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
     ucp_mem_h handle = nullptr;
     int attached = 0;
     bool freed = false;
+    std::shared_ptr<Landing> landing;  // null: it is there when it has come
   };
   /// A message on its way. Pooled, as UCX may refer to it after the call.
   struct Parcel {
@@ -109,7 +113,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
     std::vector<std::byte> copy;
   };
 
-  Region publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std::size_t bytes, Bell bell);
+  Region publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std::size_t bytes, Bell bell,
+                 std::shared_ptr<Landing> landing);
   void release(std::uint64_t region);
   void release_all();
   Peer& connect(int rank, std::string_view address);
@@ -160,6 +165,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::uint64_t last_number_ = 0;
   std::vector<Peer*> losses_;  // not told yet
   std::function<void(const Status&)> lost_;
+  std::shared_ptr<Announcer> announcer_;  // null: words are stored as they come
   Time last_beat_{0};
   Parking parking_;
 };

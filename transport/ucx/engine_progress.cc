@@ -109,17 +109,35 @@ bool Engine::land(const Message& message, const std::byte* payload, std::size_t 
   };
   if (bytes > 0) {
     if (!inside(message.offset, bytes)) return false;
-    std::memcpy(region.memory.get() + message.offset, payload, bytes);
+    if (region.landing) {
+      region.landing->place(message.offset, payload, bytes);
+    } else {
+      std::memcpy(region.memory.get() + message.offset, payload, bytes);
+    }
   }
   if (message.kind == Kind::write) return true;
   if (!inside(message.word_offset, sizeof(Word)) || message.word_offset % sizeof(Word) != 0) {
     return false;
   }
+  if (region.landing) {
+    region.landing->announce(message.word_offset, message.word);
+    return true;
+  }
+  auto* const at = reinterpret_cast<Word*>(region.memory.get() + message.word_offset);
+  if (announcer_) {
+    announcer_->announce(region.memory, at, message.word, region.bell);
+    return true;
+  }
   // Pairs with Region::word.
-  std::atomic_ref<Word>(*reinterpret_cast<Word*>(region.memory.get() + message.word_offset))
-      .store(message.word, std::memory_order_release);
+  std::atomic_ref<Word>(*at).store(message.word, std::memory_order_release);
   ring(region.bell);
   return true;
+}
+
+/// From any thread, without the lock.
+void Engine::wake(Bell bell) {
+  if (bell == Bell::progress) return parking_.ring();
+  if (must_wake(*options_.doorbell, Bell::worker)) wake_worker(*options_.doorbell);
 }
 
 /// Services need no bell on the thread that runs them, which looks at them before it sleeps.
@@ -158,6 +176,11 @@ void Engine::tell_losses() {
   for (const Peer* peer : losses) {
     if (lost) lost(peer->failure);
   }
+}
+
+void Engine::announce_by(std::shared_ptr<Announcer> announcer) {
+  const std::lock_guard lock(mutex_);
+  announcer_ = std::move(announcer);
 }
 
 void Engine::on_lost(std::function<void(const Status&)> lost) {

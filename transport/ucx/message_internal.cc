@@ -15,7 +15,8 @@ struct Head {
   std::uint64_t region;
   std::uint64_t address;
   std::uint64_t bytes;
-  std::uint32_t bell;
+  std::uint16_t bell;
+  std::uint16_t has_landing;
   std::uint16_t rkey_bytes;
   std::uint16_t worker_bytes;
 };
@@ -29,7 +30,8 @@ std::string pack(const RegionKey& key) {
   head.region = key.region;
   head.address = key.address;
   head.bytes = key.bytes;
-  head.bell = static_cast<std::uint32_t>(key.bell);
+  head.bell = static_cast<std::uint16_t>(key.bell);
+  head.has_landing = key.has_landing ? 1 : 0;
   head.rkey_bytes = static_cast<std::uint16_t>(key.rkey.size());
   head.worker_bytes = static_cast<std::uint16_t>(key.address_of_worker.size());
   if (head.rkey_bytes != key.rkey.size() || head.worker_bytes != key.address_of_worker.size()) {
@@ -53,6 +55,7 @@ RegionKey unpack(std::string_view text, int peer) {
           head.address,
           head.bytes,
           bell,
+          head.has_landing != 0,
           std::string(text.substr(sizeof head, head.rkey_bytes)),
           std::string(text.substr(sizeof head + head.rkey_bytes))};
 }

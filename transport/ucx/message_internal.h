@@ -46,7 +46,8 @@ struct RegionKey {
   std::uint64_t address = 0;  // in the owner's process
   std::uint64_t bytes = 0;
   Bell bell = Bell::worker;
-  std::string rkey;  // as UCX packs it
+  bool has_landing = false;  // its owner is to be told of all that comes
+  std::string rkey;          // as UCX packs it
   std::string address_of_worker;
 };
 

@@ -16,9 +16,13 @@ class EngineTransport final : public NetworkTransport {
   ~EngineTransport() override { engine_->close(); }
 
   std::string_view name() const override { return "ucx"; }
-  Region allocate(std::size_t bytes, Bell bell) override { return engine_->allocate(bytes, bell); }
-  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) override {
-    return engine_->share(memory, bytes, bell);
+  Region allocate(std::size_t bytes, Bell bell, int device) override {
+    return engine_->allocate(bytes, bell, device);
+  }
+  using NetworkTransport::share;
+  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+               std::shared_ptr<Landing> landing) override {
+    return engine_->share(memory, bytes, bell, std::move(landing));
   }
   RemoteRegion attach(int peer, std::string_view key) override {
     return engine_->attach(peer, key);
@@ -52,6 +56,10 @@ class EngineTransport final : public NetworkTransport {
   void on_lost(std::function<void(const Status&)> lost) override {
     engine_->on_lost(std::move(lost));
   }
+  void announce_by(std::shared_ptr<Announcer> announcer) override {
+    engine_->announce_by(std::move(announcer));
+  }
+  void ring(Bell bell) override { engine_->wake(bell); }
   std::shared_ptr<Doorbell> doorbell() const override { return engine_->doorbell(); }
 
  private:

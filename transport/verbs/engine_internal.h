@@ -41,8 +41,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  Region allocate(std::size_t bytes, Bell bell);
-  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell);
+  Region allocate(std::size_t bytes, Bell bell, int device);
+  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+               std::shared_ptr<Landing> landing);
+  std::optional<Region> share_gpu(const Region& region, Bell bell, std::shared_ptr<Landing> landing,
+                                  std::string* why);
   RemoteRegion attach(int peer, std::string_view key);
   Status put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
              const Signal* signal);
@@ -55,6 +58,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void drive();
   void rest();
   void close();
+  void wake(Bell bell);
+  void announce_by(std::shared_ptr<Announcer> announcer);
   void on_lost(std::function<void(const Status&)> lost);
   const std::shared_ptr<Doorbell>& doorbell() const { return options_.doorbell; }
   std::string description() const { return describe(device_.choice()); }
@@ -84,6 +89,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
     std::uint64_t address = 0;
     std::uint64_t region = 0;
     std::uint32_t rkey = 0;
+    bool has_landing = false;
     bool is_attached = false;
   };
   /// It stays while a peer is attached, so that what is still under way harms nobody.
@@ -95,10 +101,13 @@ class Engine : public std::enable_shared_from_this<Engine> {
     int attached = 0;
     int users = 0;  // requests that send out of it
     bool freed = false;
+    std::shared_ptr<Landing> landing;  // null: it is there when it has come
   };
 
   // ---- Set-up.
   void make_queues();
+  Region publish(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+                 Registration registration, std::shared_ptr<Landing> landing);
   void release(std::uint64_t region);
   void release_all();
   std::shared_ptr<Peer> peer_for(int rank, const Address& address);
@@ -123,6 +132,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status send(Peer& peer, const Message& message);
   Status pump(Peer& peer);
   bool land(const Message& message, const std::byte* payload);
+  bool note_written(const Message& message) const;
 
   // ---- Progress; with the lock held, but tell_losses.
   int poll();
@@ -166,6 +176,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::uint64_t last_number_ = 0;
   std::vector<Status> losses_;  // not told yet
   std::function<void(const Status&)> lost_;
+  std::shared_ptr<Announcer> announcer_;  // null: words are stored as they come
   Time last_beat_{0};
   Parking parking_;
 };

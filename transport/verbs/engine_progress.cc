@@ -113,6 +113,8 @@ bool Engine::handle(Peer& peer, const Message& message, const std::byte* payload
   switch (message.kind) {
     case Kind::signal:
       return land(message, payload);
+    case Kind::wrote:
+      return note_written(message);
     case Kind::beat:
       return true;
     case Kind::attach:
@@ -173,15 +175,40 @@ bool Engine::land(const Message& message, const std::byte* payload) {
   };
   if (message.bytes > 0) {
     if (!inside(message.offset, message.bytes)) return false;
-    std::memcpy(region.memory.get() + message.offset, payload, message.bytes);
+    if (region.landing) {
+      region.landing->place(message.offset, payload, message.bytes);
+    } else {
+      std::memcpy(region.memory.get() + message.offset, payload, message.bytes);
+    }
   }
   if (!inside(message.word_offset, sizeof(Word)) || message.word_offset % sizeof(Word) != 0) {
     return false;
   }
+  if (region.landing) {
+    region.landing->announce(message.word_offset, message.word);
+    return true;
+  }
+  auto* const at = reinterpret_cast<Word*>(region.memory.get() + message.word_offset);
+  if (announcer_) {
+    announcer_->announce(region.memory, at, message.word, region.bell);
+    return true;
+  }
   // Pairs with Region::word. What the device wrote was there before the completion was.
-  std::atomic_ref<Word>(*reinterpret_cast<Word*>(region.memory.get() + message.word_offset))
-      .store(message.word, std::memory_order_release);
+  std::atomic_ref<Word>(*at).store(message.word, std::memory_order_release);
   ring(region.bell);
+  return true;
+}
+
+/// What the peer's device has written is there, as this came behind it.
+bool Engine::note_written(const Message& message) const {
+  const auto found = regions_.find(message.region);
+  if (found == regions_.end()) return true;  // freed since
+  const LocalRegion& region = found->second;
+  if (!region.landing || message.offset > region.bytes ||
+      message.word > region.bytes - message.offset) {
+    return false;
+  }
+  region.landing->came(message.offset, message.word);
   return true;
 }
 
@@ -189,8 +216,19 @@ bool Engine::land(const Message& message, const std::byte* payload) {
 void Engine::put_here(Message message, const std::byte* from, std::size_t bytes, bool has_word) {
   const auto found = regions_.find(message.region);
   if (found == regions_.end()) return;
-  if (bytes > 0) std::memmove(found->second.memory.get() + message.offset, from, bytes);
+  const LocalRegion& region = found->second;
+  if (region.landing) {
+    region.landing->place(message.offset, from, bytes);
+  } else if (bytes > 0) {
+    std::memmove(region.memory.get() + message.offset, from, bytes);
+  }
   if (has_word) (void)land(message, nullptr);
+}
+
+/// From any thread, without the lock.
+void Engine::wake(Bell bell) {
+  if (bell == Bell::progress) return parking_.ring();
+  if (must_wake(*options_.doorbell, Bell::worker)) wake_worker(*options_.doorbell);
 }
 
 /// Services need no bell on the thread that runs them, which looks at them before it sleeps.
@@ -245,6 +283,11 @@ void Engine::tell_losses() {
   for (const Status& loss : losses) {
     if (lost) lost(loss);
   }
+}
+
+void Engine::announce_by(std::shared_ptr<Announcer> announcer) {
+  const std::lock_guard lock(mutex_);
+  announcer_ = std::move(announcer);
 }
 
 void Engine::on_lost(std::function<void(const Status&)> lost) {

@@ -1,8 +1,12 @@
 #include "slipstream/transport/verbs/verbs_transport.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
+#include "slipstream/gpu/memory.h"
 #include "slipstream/transport/verbs/engine_internal.h"
+#include "slipstream/transport/verbs/gpu_memory_internal.h"
 
 namespace slip {
 namespace {
@@ -14,9 +18,17 @@ class EngineTransport final : public VerbsTransport {
   ~EngineTransport() override { engine_->close(); }
 
   std::string_view name() const override { return "verbs"; }
-  Region allocate(std::size_t bytes, Bell bell) override { return engine_->allocate(bytes, bell); }
-  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) override {
-    return engine_->share(memory, bytes, bell);
+  Region allocate(std::size_t bytes, Bell bell, int device) override {
+    return engine_->allocate(bytes, bell, device);
+  }
+  using NetworkTransport::share;
+  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+               std::shared_ptr<Landing> landing) override {
+    return engine_->share(memory, bytes, bell, std::move(landing));
+  }
+  std::optional<Region> share_gpu(const Region& region, Bell bell, std::shared_ptr<Landing> landing,
+                                  std::string* why) override {
+    return engine_->share_gpu(region, bell, std::move(landing), why);
   }
   RemoteRegion attach(int peer, std::string_view key) override {
     return engine_->attach(peer, key);
@@ -50,6 +62,10 @@ class EngineTransport final : public VerbsTransport {
   void on_lost(std::function<void(const Status&)> lost) override {
     engine_->on_lost(std::move(lost));
   }
+  void announce_by(std::shared_ptr<Announcer> announcer) override {
+    engine_->announce_by(std::move(announcer));
+  }
+  void ring(Bell bell) override { engine_->wake(bell); }
   std::shared_ptr<Doorbell> doorbell() const override { return engine_->doorbell(); }
 
  private:
@@ -64,6 +80,17 @@ VerbsStatus verbs_status(const VerbsSettings& settings) {
     return {{}, to_string(device.choice().link), describe(device.choice())};
   } catch (const Error& error) {
     return {error.what(), {}, {}};
+  }
+}
+
+std::string verbs_gpu_path(const VerbsSettings& settings, int gpu) {
+  try {
+    constexpr std::size_t bytes = std::size_t{2} << 20;
+    const verbs::Device device(settings, {});
+    const auto memory = gpu::allocate(gpu, bytes);
+    return describe(verbs::register_gpu(device, gpu, memory.get(), bytes).choice);
+  } catch (const Error& error) {
+    return fmt::format("none: {}", error.what());
   }
 }
 

@@ -16,7 +16,7 @@
 /// it is used. Raised when any of it changes: `wire_version`.
 namespace slip::verbs {
 
-constexpr std::uint32_t wire_version = 1;
+constexpr std::uint32_t wire_version = 2;
 
 /// How a worker's knocking queue pair is reached (see connector_internal.h), and which life of it.
 struct Address {
@@ -42,7 +42,7 @@ struct RegionKey {
   std::uint64_t address = 0;  // in the owner's process
   std::uint64_t bytes = 0;
   std::uint32_t rkey = 0;
-  std::uint32_t unused = 0;
+  std::uint32_t has_landing = 0;  // its owner is to be told of all that is written there
   Address owner;
 };
 static_assert(std::is_trivially_copyable_v<RegionKey> && sizeof(RegionKey) == 88);
@@ -80,6 +80,7 @@ enum class Kind : std::uint32_t {
   signal,    // `bytes` of payload into `region` at `offset`, and then `word` at `word_offset`
   drain,     // asks for `drained` with the same `number`
   drained,   // everything that was sent before `drain` has taken effect
+  wrote,     // `word` bytes of `region` at `offset`, which has a landing, have been written
   bye,       // the sender leaves, and waits for nothing any more
 };
 
