@@ -222,7 +222,7 @@ Options describe(PerfOptions& options) {
       .add("workers", options.asked_workers,
            "ranks, each bound to a core; by default the launcher's, else 2",
            Range::between(1, 1024))
-      .add("transport", options.transport, {"shm", "ucx", "verbs", "threads", "sim"},
+      .add("transport", options.transport, {"shm", "cuda_ipc", "ucx", "verbs", "threads", "sim"},
            "processes by shared memory, UCX or RDMA verbs, threads, or simulated workers")
       .add("buffers", options.buffers, {"registered", "user"}, "whose memory all-reduce works on")
       .add("link", options.link, "of sim: rate=100gbit,latency=1us")

@@ -12,6 +12,7 @@
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/topology.h"
+#include "slipstream/tools/slip/gpu_paths.h"
 #include "slipstream/tools/slip/machine.h"
 #include "slipstream/trainer/table.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
@@ -123,7 +124,7 @@ std::string between_hosts_text(const VerbsStatus& verbs) {
   return "ucx, as verbs is absent";
 }
 
-std::string transports_text() {
+std::string transports_text(const GpuPaths& gpus) {
   const VerbsStatus verbs = verbs_here();
   return "Transports\n" +
          lines_of({{"shm", "available: processes of one host, memory files"},
@@ -132,8 +133,15 @@ std::string transports_text() {
                    {"ucx", ucx_text()},
                    {"verbs", verbs.unusable.empty() ? "available: " + verbs.description
                                                     : "absent: " + verbs.unusable},
-                   {"cuda_ipc", "absent: not built in"},
+                   {"cuda_ipc", gpus.unusable.empty()
+                                    ? "available: processes of one host, memory of GPUs"
+                                    : "absent: " + gpus.unusable},
                    {"between hosts", between_hosts_text(verbs)}});
+}
+
+/// Nothing where no GPU can be used.
+std::string gpus_text(const GpuPaths& gpus) {
+  return gpus.unusable.empty() ? "Memory of GPUs\n" + lines_of(gpus.lines) + "\n" : "";
 }
 
 /// Who started this process, and how its workers would meet.
@@ -181,7 +189,8 @@ class Info final : public Command {
     options_.section("Options")
         .add("workers", workers_, "local workers whose cores and paths are shown",
              Range::between(1, 65536))
-        .add("transport", transport_, {"auto", "shm", "ucx", "verbs"}, "what is asked for")
+        .add("transport", transport_, {"auto", "shm", "cuda_ipc", "ucx", "verbs"},
+             "what is asked for")
         .add("topology", topology_, "FILE of 'lstopo --of xml', a machine to place workers on");
     add_common_options();
   }
@@ -192,9 +201,10 @@ class Info final : public Command {
     const auto machine = std::make_shared<const Machine>(here ? read_machine() : read_file());
     const std::vector<Topology::Member> members(static_cast<std::size_t>(workers_), {0, cpus});
     const Topology topology(members, {machine});
-    fmt::print("{}\n{}\n{}\n{}\n{}\n{}\n{}", build_text(), machine_text(*machine, cpus),
-               resources_text(this_machine()), transports_text(), launcher_text(),
-               workers_text(topology), paths_text(workers_, transport_));
+    const GpuPaths gpus = try_gpu_paths(*machine);
+    fmt::print("{}\n{}\n{}\n{}\n{}{}\n{}\n{}", build_text(), machine_text(*machine, cpus),
+               resources_text(this_machine()), transports_text(gpus), gpus_text(gpus),
+               launcher_text(), workers_text(topology), paths_text(workers_, transport_));
     return done;
   }
 
