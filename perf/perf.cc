@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "slipstream/gpu/device.h"
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/perf/bench.h"
 #include "slipstream/perf/gather.h"
@@ -50,7 +51,8 @@ std::vector<std::size_t> sizes_of(const Test& test, const PerfOptions& options) 
 void validate(const Test& test, const PerfOptions& options) {
   const auto refuse = [](const std::string& line) { throw Error(Code::invalid_argument, line); };
   if (options.memory == "cuda") {
-    refuse("-m is cuda; this build has host memory only: allowed is host");
+    if (&test != &kernel_test) refuse(fmt::format("-m is cuda; {} allows host", test.name));
+    if (const Status s = gpu::usable(); !s) refuse(fmt::format("-m is cuda: {}", s.message()));
   }
   if (test.paired && options.workers % 2 != 0) {
     refuse(fmt::format("--workers is {}; {} pairs them: allowed are even numbers", options.workers,
@@ -85,7 +87,7 @@ void validate(const Test& test, const PerfOptions& options) {
     refuse("--groups is fresh; there is but one group of everyone: --group-size below --workers");
   }
   if (options.explain && test.explain == nullptr) {
-    refuse(fmt::format("--explain is for partial-all-reduce, not {}", test.name));
+    refuse(fmt::format("--explain is for kernel and partial-all-reduce, not {}", test.name));
   }
 }
 
@@ -108,7 +110,11 @@ Environment environment_of(const Test& test, const PerfOptions& options) {
     environment.emplace_back("groups", fmt::format("{} of {}", options.groups, options.members()));
     environment.emplace_back("wire", options.wire == Wire::bf16 ? "bf16" : "exact");
   }
-  if (&test == &kernel_test) environment.emplace_back("kernel", options.kernel);
+  if (&test == &kernel_test) {
+    environment.emplace_back("kernel", options.kernel);
+    environment.emplace_back("inputs", fmt::format("{}", options.inputs));
+    environment.emplace_back("memory", options.memory == "host" ? "host" : gpu::device_name(0));
+  }
   if (options.transport == "sim") {
     environment.emplace_back("link", options.link.empty() ? "instant" : options.link);
     if (options.hosts > 0) {
@@ -218,6 +224,8 @@ Options describe(PerfOptions& options) {
       .add("memory", options.memory, {"host", "cuda"}, "where the data lies")
       .add("kernel", options.kernel, {"weighted_average", "average_apply", "axpy", "copy"},
            "what the test kernel runs")
+      .add("inputs", options.inputs, "vectors of an average of the test kernel",
+           Range::between(1, 64))
       .section("Where")
       .add("workers", options.asked_workers,
            "ranks, each bound to a core; by default the launcher's, else 2",
@@ -237,7 +245,8 @@ Options describe(PerfOptions& options) {
       .add("algorithm", options.algorithm, {"automatic", "one-shot", "two-shot", "hierarchical"},
            "how it averages")
       .add("wire", options.wire, {"exact", "bf16"}, "what a transport carries")
-      .add("explain", options.explain, "print what each algorithm should take, and which is taken")
+      .add("explain", options.explain,
+           "print what each algorithm should take, and which is taken; of kernel: a copy beside it")
       .add("generator", options.generator, {"random", "buffer", "division"},
            "how the group service forms groups")
       .section("Output")

@@ -29,6 +29,7 @@ struct PerfOptions {
   std::string transport = "shm";
   std::string buffers = "registered";
   std::string kernel = "weighted_average";
+  int inputs = 2;  // of an average
   std::string link;
   std::string inner_link;
   int hosts = 0;       // of sim; 0: one for each worker

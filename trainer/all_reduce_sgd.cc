@@ -9,13 +9,14 @@ namespace slip {
 namespace {
 
 /// Nobody needs a gradient whose averaging has failed.
-PartialAllReduceOptions expendable() { return {.in_place = true}; }
+PartialAllReduceOptions expendable(int device) { return {.in_place = true, .device = device}; }
 
 class AllReduceProtocol final : public Protocol {
  public:
   explicit AllReduceProtocol(const Run& run)
       : run_(run),
-        gradients_(run.world, run.name + "/gradient", run.x.count, run.x.dtype, expendable()) {}
+        gradients_(run.world, run.name + "/gradient", run.x.count, run.x.dtype,
+                   expendable(run.x.device)) {}
 
   Status enter(Iteration) override { return {}; }
 
@@ -36,7 +37,8 @@ class AllReduceProtocol final : public Protocol {
   Status mean_of_parameters() {
     if (!parameters_) {  // all workers come here in the same iteration
       try {
-        parameters_.emplace(run_.world, run_.name + "/parameters", run_.x.count, run_.x.dtype);
+        parameters_.emplace(run_.world, run_.name + "/parameters", run_.x.count, run_.x.dtype,
+                            PartialAllReduceOptions{.device = run_.x.device});
       } catch (const Error& error) {
         return error.status();
       }
@@ -61,7 +63,8 @@ class AllReduceProtocol final : public Protocol {
 }  // namespace
 
 std::size_t AllReduceSgd::memory(const RunShape& shape) const {
-  return AllReduce::memory(shape.graph.size(), shape.parameters, shape.dtype, expendable());
+  return AllReduce::memory(shape.graph.size(), shape.parameters, shape.dtype,
+                           expendable(shape.device));
 }
 
 std::unique_ptr<Protocol> AllReduceSgd::make(const Run& run) const {

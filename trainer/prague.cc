@@ -44,9 +44,9 @@ class PragueProtocol : public Protocol {
       : run_(run),
         options_(options),
         reduce_(run.world, run.name + "/groups", run.x.count, run.x.dtype,
-                {.wait = [&run](FunctionRef<bool()> condition, std::string_view what) {
-                  return run.wait(condition, what);
-                }}) {}
+                {.wait = [&run](FunctionRef<bool()> condition,
+                                std::string_view what) { return run.wait(condition, what); },
+                 .device = run.x.device}) {}
 
   Status enter(Iteration k) override { return averages(k) ? prepare(k) : Status(); }
 

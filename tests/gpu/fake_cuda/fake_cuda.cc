@@ -500,4 +500,9 @@ CUresult cuLaunchKernel(CUfunction function, unsigned, unsigned, unsigned, unsig
   return CUDA_SUCCESS;
 }
 
+// ---- For tests.
+
+/// All GPUs of this process are lost from now on.
+void fake_cuda_lose_gpus() { lost() = true; }
+
 }  // extern "C"
