@@ -92,7 +92,7 @@ typedef struct slip_world_options {
   double wait_timeout;   /* of a wait for peers; a straggler is no corpse [600] */
   double peer_timeout;   /* over ucx: a peer that is silent for so long is lost [10] */
   double max_spin;       /* longest busy wait before a worker sleeps [50e-6] */
-  const char* transport; /* "auto", "shm" or "ucx" ["auto"] */
+  const char* transport; /* "auto", "shm", "cuda_ipc", "ucx" or "verbs" ["auto"] */
 } slip_world_options;
 
 /* Sets the defaults; `size` is sizeof(slip_world_options). */

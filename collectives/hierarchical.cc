@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "slipstream/base/copy.h"
 #include "slipstream/collectives/partial_all_reduce_internal.h"
 #include "slipstream/kernels/kernels.h"
 
@@ -246,14 +245,13 @@ ConstVectorView Hierarchical::input(const Party& party, std::size_t host, std::s
   const std::size_t part = shard(rail_, host);
   const std::size_t count = shards().of(part, row).size();
   if (peer.mapped()) {
-    return {peer.region.memory.get() + staging_.source(party.flags, part, row), count,
-            layout_.dtype};
+    return layout_.view(peer.region.memory.get() + staging_.source(party.flags, part, row), count);
   }
   return unpacked(party.lane + in_lane(host, row), count);
 }
 
 VectorView Hierarchical::unpacked(std::size_t in_lanes, std::size_t count) const {
-  const VectorView part{windows_.lanes() + in_lanes, count, layout_.dtype};
+  const VectorView part = layout_.view(windows_.lanes() + in_lanes, count);
   packing_.unpack(part);
   return part;
 }
@@ -289,7 +287,7 @@ Status Hierarchical::write_mean(const Party& party, std::size_t host, std::size_
   const std::size_t at = staging_.target(party.flags, part, row);
   const Iteration done = progress(sequence_, row + 1);
   if (peer.mapped()) {
-    copy_bytes(peer.region.memory.get() + at, mean.data, mean.bytes());
+    kernels::copy(layout_.view(peer.region.memory.get() + at, mean.count), mean);
     return announces ? windows_.signal(peer, Sign::reduced, done) : Status();
   }
   const void* packed = packing_.pack(mean, first_of(part, row));

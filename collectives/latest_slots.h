@@ -18,6 +18,7 @@ struct LatestSlotsOptions {
   int kinds = 1;          // at most LatestSlots::most_kinds
   /// Whom arriving messages wake; `progress` where a service collects them.
   Bell bell = Bell::worker;
+  int device = gpu::host;  // whose memory messages are in, here and at all workers
 };
 
 /// Latest wins: a receiver has for each sender and *kind* of message (a fragment, say) the newest

@@ -14,7 +14,7 @@ OneShot::OneShot(Windows& windows, const Layout& layout)
       weights_(static_cast<std::size_t>(layout.workers)) {}
 
 Status OneShot::send(const Peer& peer, std::size_t at, VectorView vector, Word word) const {
-  if (!peer.mapped()) {
+  if (!peer.mapped() || layout_.device != gpu::host) {
     return windows_.world().transport().put_signal(peer.region, at, vector.data, vector.bytes(),
                                                    at + layout_.word_offset, word);
   }
@@ -37,7 +37,7 @@ Status OneShot::mean(const Operation& operation, VectorView vector) {
     if (Status s = windows_.await(*peer, [&] { return reached(came(), sent); }); !s) return s;
     if (Status s = windows_.check_sequence(*peer, came(), operation.sequence); !s) return s;
     if (Status s = windows_.await_local_completion(*peer); !s) return s;
-    inputs_[place] = {windows_.region().data() + lane, vector.count, vector.dtype};
+    inputs_[place] = layout_.view(windows_.region().data() + lane, vector.count);
   }
   inputs_[operation.place] = vector;
   const std::size_t n = operation.size();

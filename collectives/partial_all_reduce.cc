@@ -54,7 +54,7 @@ class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
   bool possible(Algorithm algorithm, const GroupShape& shape) const;
 
   VectorView buffer() const {
-    return {windows_.region().data() + layout_.buffer(current_), layout_.count, layout_.dtype};
+    return layout_.view(windows_.region().data() + layout_.buffer(current_), layout_.count);
   }
   bool has_waited() const { return windows_.has_waited(); }
 
@@ -195,6 +195,11 @@ Status PartialAllReduce::Impl::check(VectorView vector) const {
         Code::invalid_argument,
         fmt::format("an all-reduce of {} elements of {} bytes was given {} of {}", layout_.count,
                     size_of(layout_.dtype), vector.count, size_of(vector.dtype))};
+  }
+  if (vector.device != layout_.device) [[unlikely]] {
+    return {Code::invalid_argument,
+            fmt::format("rank {}: an all-reduce of {} was given {}", windows_.world().rank(),
+                        gpu::describe(layout_.device), gpu::describe(vector.device))};
   }
   const auto* data = static_cast<const std::byte*>(vector.data);
   const std::byte* const begin = windows_.region().data();

@@ -53,6 +53,9 @@ struct PartialAllReduceOptions {
   /// One that cannot be for a group (hierarchical, on one host) gives way to two_shot. With
   /// one_shot memory is two vectors for every worker.
   Algorithm algorithm = Algorithm::automatic;
+  /// Whose memory `buffer()` and what peers write are in; vectors of `mean` too, then. On a GPU an
+  /// operation is complete for what is enqueued later on gpu::current_stream.
+  int device = gpu::host;
   /// What it is chosen by; not given: cost_model(world).
   std::optional<CostModel> costs = {};
 };

@@ -1,4 +1,5 @@
 #include "slipstream/collectives/staging_internal.h"
+#include "slipstream/gpu/memory.h"
 #include "slipstream/kernels/kernels.h"
 
 namespace slip::partial_all_reduce {
@@ -13,6 +14,7 @@ Layout::Layout(int workers, std::size_t count, Dtype dtype, const PartialAllRedu
     : workers(workers),
       count(count),
       dtype(dtype),
+      device(options.device),
       wire(options.wire),
       has_one_shot(
           options.algorithm == Algorithm::one_shot ||
@@ -45,11 +47,16 @@ Shards::Shards(std::size_t shards, std::size_t count, std::size_t element_bytes,
 Packing::Packing(const Layout& layout)
     : layout_(layout),
       element_bytes_(layout.wire == Wire::bf16 ? sizeof(std::uint16_t) : size_of(layout.dtype)),
-      packed_(layout.wire == Wire::bf16 ? layout.count : 0) {}
+      on_host_(layout.wire == Wire::bf16 && layout.device == gpu::host ? layout.count : 0) {
+  packed_ = on_host_;
+  if (layout.wire == Wire::exact || layout.device == gpu::host) return;
+  on_gpu_ = gpu::allocate(layout.device, bytes(layout.count));
+  packed_ = {reinterpret_cast<std::uint16_t*>(on_gpu_.get()), layout.count};
+}
 
 const void* Packing::pack(ConstVectorView part, std::size_t first) {
   if (!is_lossy()) return part.data;
-  kernels::to_bf16({packed_.data() + first, part.count}, part);
+  kernels::to_bf16(packed_.subspan(first, part.count), part);
   return packed_.data() + first;
 }
 
@@ -62,7 +69,7 @@ void Packing::unpack(VectorView part) const {
 void Packing::round(VectorView part, std::size_t first) {
   if (!is_lossy()) return;
   (void)pack(part, first);
-  kernels::from_bf16(part, {packed_.data() + first, part.count});
+  kernels::from_bf16(part, packed_.subspan(first, part.count));
 }
 
 void Staging::begin(const Shards& shards, VectorView vector, unsigned current) {
@@ -81,13 +88,13 @@ VectorView Staging::part(std::size_t place, std::size_t c) const {
 void Staging::stage(std::size_t place, std::size_t c) const {
   if (!staged_) return;
   const VectorView from = part(place, c);
-  kernels::copy({windows_.region().data() + source(flags(), place, c), from.count, from.dtype},
+  kernels::copy(layout_.view(windows_.region().data() + source(flags(), place, c), from.count),
                 from);
 }
 
 VectorView Staging::landing(std::size_t place, std::size_t c) const {
-  return {windows_.region().data() + target(flags(), place, c), shards_.of(place, c).size(),
-          layout_.dtype};
+  return layout_.view(windows_.region().data() + target(flags(), place, c),
+                      shards_.of(place, c).size());
 }
 
 std::size_t Staging::at(unsigned buffer, bool staged, std::size_t place, std::size_t c) const {
@@ -107,9 +114,8 @@ std::size_t Staging::target(unsigned flags, std::size_t place, std::size_t c) co
 }
 
 VectorView Staging::kept(Range chunk) const {
-  const VectorView other{windows_.region().data() + layout_.buffer(1 - current_), layout_.count,
-                         layout_.dtype};
-  return other.slice(chunk.begin, chunk.size());
+  std::byte* const other = windows_.region().data() + layout_.buffer(1 - current_);
+  return layout_.view(other, layout_.count).slice(chunk.begin, chunk.size());
 }
 
 void Staging::keep(std::size_t c) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "slipstream/collectives/partial_all_reduce.h"
@@ -32,6 +34,13 @@ constexpr unsigned second_buffer_flag = 2;
 struct Layout {
   Layout(int workers, std::size_t count, Dtype dtype, const PartialAllReduceOptions& options);
 
+  /// Elements that begin there, in memory of that kind.
+  VectorView view(std::byte* data, std::size_t elements) const {
+    return {data, elements, dtype, device};
+  }
+  ConstVectorView view(const std::byte* data, std::size_t elements) const {
+    return {data, elements, dtype, device};
+  }
   std::size_t vector_bytes() const { return count * size_of(dtype); }
   std::size_t buffer(unsigned which) const { return which * round_up(vector_bytes(), line); }
   std::size_t lane(int sender, int receiver, std::size_t half) const {
@@ -45,6 +54,7 @@ struct Layout {
   int workers;
   std::size_t count;  // elements of the vector
   Dtype dtype;
+  int device;
   Wire wire;
   bool has_one_shot;        // it can be averaged in one shot, and
   bool has_others;          // otherwise
@@ -105,7 +115,9 @@ class Packing {
  private:
   const Layout& layout_;
   const std::size_t element_bytes_;
-  std::vector<std::uint16_t> packed_;  // a whole vector, if lossy
+  std::span<std::uint16_t> packed_;  // a whole vector, if lossy
+  std::vector<std::uint16_t> on_host_;
+  std::shared_ptr<std::byte> on_gpu_;
 };
 
 /// The vector of an operation and the place of its mean, chunk by chunk.

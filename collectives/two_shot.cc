@@ -123,7 +123,7 @@ Status TwoShot::find(Party& party, std::size_t c) {
     party.input = peer.region.memory.get() + staging_.source(flags, place_, c);
   } else {
     std::byte* lane = windows_.lanes() + party.lane + bytes(c * shards().chunk);
-    packing_.unpack({lane, shards().of(place_, c).size(), layout_.dtype});
+    packing_.unpack(layout_.view(lane, shards().of(place_, c).size()));
     party.input = lane;
   }
   party.output = staging_.target(flags, place_, c);
@@ -136,9 +136,9 @@ void TwoShot::average(std::size_t c) {
   inputs_[place_] = staging_.part(place_, c);
   copies_.clear();
   for (const Party& party : others_) {
-    inputs_[party.place] = {party.input, mean.count, mean.dtype};
+    inputs_[party.place] = layout_.view(party.input, mean.count);
     if (!party.peer->mapped()) continue;
-    copies_.push_back({party.peer->region.memory.get() + party.output, mean.count, mean.dtype});
+    copies_.push_back(layout_.view(party.peer->region.memory.get() + party.output, mean.count));
   }
   const std::size_t n = others_.size() + 1;
   if (!rounds_ || !packing_.is_lossy()) {

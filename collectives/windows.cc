@@ -17,10 +17,11 @@ Windows::Windows(const World& world, std::string_view name, std::size_t bytes,
     : world_(world),
       name_(name),
       copies_at_post_(world.transport().copies_at_post()),
+      device_(options.device),
       wait_(options.wait),
       bell_(options.in_background ? Bell::progress : Bell::worker),
       lines_(round_up(bytes, line)),
-      region_(world.allocate(name, lines_ + lines_bytes(), bell_)),
+      region_(world.allocate(name, lines_ + lines_bytes(), bell_, device_)),
       peers_(static_cast<std::size_t>(world.size())) {}
 
 RemoteRegion Windows::attach(int peer, const std::string& name, std::size_t bytes) const {
@@ -65,7 +66,7 @@ void Windows::meet_all(std::size_t lanes_bytes) {
 
 void Windows::make_lanes(std::size_t bytes) {
   if (lanes_.data() != nullptr) return;
-  lanes_ = world_.allocate(name_ + "/lanes", lines_bytes() + bytes, bell_);
+  lanes_ = world_.allocate(name_ + "/lanes", lines_bytes() + bytes, bell_, device_);
 }
 
 void Windows::attach_lanes(Peer& peer, std::size_t bytes) {

@@ -110,7 +110,7 @@ class Windows {
              Iteration progress) const {
     const std::size_t at = peer.own_line + static_cast<std::size_t>(sign);
     const Word word = make_word(world_.incarnation(), progress);
-    if (!peer.mapped()) {
+    if (!peer.mapped() || device_ != gpu::host) {
       return world_.transport().put_signal(peer.region, offset, from, bytes, at, word);
     }
     peer.region.signal_mapped(at, word);
@@ -205,6 +205,7 @@ class Windows {
   const World& world_;
   const std::string name_;
   const bool copies_at_post_;
+  const int device_;
   const Wait wait_;
   const Bell bell_;
   const std::size_t lines_;  // where they begin

@@ -21,6 +21,11 @@ int device_count();
 /// "NVIDIA H100 80GB HBM3". Throws Error.
 std::string device_name(int device);
 
+/// "memory of GPU 0", "memory of the host".
+inline std::string describe(int device) {
+  return device == host ? "memory of the host" : "memory of GPU " + std::to_string(device);
+}
+
 /// The GPU that `memory` belongs to, `host` for all other memory, pinned memory included.
 int device_of(const void* memory);
 

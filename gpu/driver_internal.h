@@ -14,40 +14,52 @@ namespace slip::gpu {
 /// What is used of CUDA's driver. It is loaded when first asked for and not linked, so that one
 /// program runs with and without a GPU. SLIP_CUDA_LIBRARY names another file.
 struct Driver {
-#define SLIP_CUDA_FUNCTIONS(X) \
-  X(cuCtxGetCurrent)           \
-  X(cuCtxSetCurrent)           \
-  X(cuDeviceGet)               \
-  X(cuDeviceGetAttribute)      \
-  X(cuDeviceGetCount)          \
-  X(cuDeviceGetName)           \
-  X(cuDevicePrimaryCtxRetain)  \
-  X(cuDriverGetVersion)        \
-  X(cuEventCreate)             \
-  X(cuEventDestroy)            \
-  X(cuEventElapsedTime)        \
-  X(cuEventQuery)              \
-  X(cuEventRecord)             \
-  X(cuEventSynchronize)        \
-  X(cuGetErrorString)          \
-  X(cuInit)                    \
-  X(cuLaunchHostFunc)          \
-  X(cuLaunchKernel)            \
-  X(cuMemAlloc)                \
-  X(cuMemFree)                 \
-  X(cuMemFreeHost)             \
-  X(cuMemGetInfo)              \
-  X(cuMemHostAlloc)            \
-  X(cuMemcpyAsync)             \
-  X(cuMemsetD8Async)           \
-  X(cuModuleGetFunction)       \
-  X(cuModuleLoadData)          \
-  X(cuPointerGetAttribute)     \
-  X(cuStreamCreate)            \
-  X(cuStreamDestroy)           \
-  X(cuStreamQuery)             \
-  X(cuStreamSynchronize)       \
-  X(cuStreamWaitEvent)
+#define SLIP_CUDA_FUNCTIONS(X)     \
+  X(cuCtxEnablePeerAccess)         \
+  X(cuCtxGetCurrent)               \
+  X(cuCtxSetCurrent)               \
+  X(cuCtxSynchronize)              \
+  X(cuDeviceGet)                   \
+  X(cuDeviceGetAttribute)          \
+  X(cuDeviceGetCount)              \
+  X(cuDeviceGetName)               \
+  X(cuDeviceGetPCIBusId)           \
+  X(cuDevicePrimaryCtxRetain)      \
+  X(cuDriverGetVersion)            \
+  X(cuEventCreate)                 \
+  X(cuEventDestroy)                \
+  X(cuEventElapsedTime)            \
+  X(cuEventQuery)                  \
+  X(cuEventRecord)                 \
+  X(cuEventSynchronize)            \
+  X(cuFlushGPUDirectRDMAWrites)    \
+  X(cuGetErrorString)              \
+  X(cuInit)                        \
+  X(cuIpcCloseMemHandle)           \
+  X(cuIpcGetMemHandle)             \
+  X(cuIpcOpenMemHandle)            \
+  X(cuLaunchHostFunc)              \
+  X(cuLaunchKernel)                \
+  X(cuMemAlloc)                    \
+  X(cuMemFree)                     \
+  X(cuMemFreeHost)                 \
+  X(cuMemGetHandleForAddressRange) \
+  X(cuMemGetInfo)                  \
+  X(cuMemHostAlloc)                \
+  X(cuMemHostGetDevicePointer)     \
+  X(cuMemHostRegister)             \
+  X(cuMemHostUnregister)           \
+  X(cuMemcpyAsync)                 \
+  X(cuMemsetD8Async)               \
+  X(cuModuleGetFunction)           \
+  X(cuModuleLoadData)              \
+  X(cuPointerGetAttribute)         \
+  X(cuStreamCreate)                \
+  X(cuStreamDestroy)               \
+  X(cuStreamQuery)                 \
+  X(cuStreamSynchronize)           \
+  X(cuStreamWaitEvent)             \
+  X(cuStreamWaitValue64)
 // cuda.h's names are macros that may add a version, in declarations as in calls.
 #define SLIP_CUDA_DECLARE(name) decltype(&::name) name = nullptr;
   SLIP_CUDA_FUNCTIONS(SLIP_CUDA_DECLARE)

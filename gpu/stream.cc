@@ -39,6 +39,11 @@ Status Stream::then(void (*function)(void*), void* argument) const {
                  "enqueuing a call");
 }
 
+bool Stream::idle() const {
+  const OnDevice here(device_);
+  return driver().cuStreamQuery(cuda(*this)) == CUDA_SUCCESS;
+}
+
 Status Stream::synchronize() const {
   const OnDevice here(device_);
   return failure(driver().cuStreamSynchronize(cuda(*this)), device_, "waiting for its work");
@@ -57,6 +62,11 @@ CurrentStream::~CurrentStream() { bound = before_; }
 
 Stream current_stream(int device) {
   return bound != nullptr && bound->device() == device ? *bound : Stream(device, nullptr);
+}
+
+Status synchronize(int device) {
+  const OnDevice here(device);
+  return failure(driver().cuCtxSynchronize(), device, "waiting for its work");
 }
 
 Event::Event(int device) : device_(device) {

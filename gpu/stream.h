@@ -30,6 +30,9 @@ class Stream {
   /// which must not call CUDA. Never, where the GPU is lost.
   Status then(void (*function)(void*), void* argument) const;
 
+  /// All that is enqueued so far is done, and without a failure.
+  bool idle() const;
+
   /// Waits until all that is enqueued so far is done.
   Status synchronize() const;
 
@@ -56,6 +59,9 @@ class CurrentStream {
 
 /// Where this thread's work on `device` is enqueued.
 Stream current_stream(int device);
+
+/// Waits until all that is enqueued so far on any stream of a GPU is done.
+Status synchronize(int device);
 
 /// A mark in a stream. Belongs to one thread at a time.
 class Event {

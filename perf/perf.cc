@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "slipstream/gpu/device.h"
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/perf/bench.h"
 #include "slipstream/perf/gather.h"
@@ -50,7 +51,8 @@ std::vector<std::size_t> sizes_of(const Test& test, const PerfOptions& options) 
 void validate(const Test& test, const PerfOptions& options) {
   const auto refuse = [](const std::string& line) { throw Error(Code::invalid_argument, line); };
   if (options.memory == "cuda") {
-    refuse("-m is cuda; this build has host memory only: allowed is host");
+    if (&test != &kernel_test) refuse(fmt::format("-m is cuda; {} allows host", test.name));
+    if (const Status s = gpu::usable(); !s) refuse(fmt::format("-m is cuda: {}", s.message()));
   }
   const auto pair = pair_of(options);
   if (pair && !test.paired) {
@@ -89,7 +91,7 @@ void validate(const Test& test, const PerfOptions& options) {
     refuse("--groups is fresh; there is but one group of everyone: --group-size below --workers");
   }
   if (options.explain && test.explain == nullptr) {
-    refuse(fmt::format("--explain is for partial-all-reduce, not {}", test.name));
+    refuse(fmt::format("--explain is for kernel and partial-all-reduce, not {}", test.name));
   }
 }
 
@@ -113,7 +115,11 @@ Environment environment_of(const Test& test, const PerfOptions& options) {
     environment.emplace_back("wire", options.wire == Wire::bf16 ? "bf16" : "exact");
   }
   if (!options.between.empty()) environment.emplace_back("between ranks", options.between);
-  if (&test == &kernel_test) environment.emplace_back("kernel", options.kernel);
+  if (&test == &kernel_test) {
+    environment.emplace_back("kernel", options.kernel);
+    environment.emplace_back("inputs", fmt::format("{}", options.inputs));
+    environment.emplace_back("memory", options.memory == "host" ? "host" : gpu::device_name(0));
+  }
   if (options.transport == "sim") {
     environment.emplace_back("link", options.link.empty() ? "instant" : options.link);
     if (options.hosts > 0) {
@@ -231,11 +237,13 @@ Options describe(PerfOptions& options) {
       .add("memory", options.memory, {"host", "cuda"}, "where the data lies")
       .add("kernel", options.kernel, {"weighted_average", "average_apply", "relay", "axpy", "copy"},
            "what the test kernel runs")
+      .add("inputs", options.inputs, "vectors of an average of the test kernel",
+           Range::between(1, 64))
       .section("Where")
       .add("workers", options.asked_workers,
            "ranks, each bound to a core; by default the launcher's, else 2",
            Range::between(1, 1024))
-      .add("transport", options.transport, {"shm", "ucx", "verbs", "threads", "sim"},
+      .add("transport", options.transport, {"shm", "cuda_ipc", "ucx", "verbs", "threads", "sim"},
            "processes by shared memory, UCX or RDMA verbs, threads, or simulated workers")
       .add("between", options.between, "2,5: only these ranks, of a test that works in pairs")
       .add("buffers", options.buffers, {"registered", "user"}, "whose memory all-reduce works on")
@@ -249,7 +257,8 @@ Options describe(PerfOptions& options) {
       .add("groups", options.groups, {"repeated", "fresh"},
            "each right behind itself, or one that was not there before")
       .append(describe(options.algorithm, options.wire))
-      .add("explain", options.explain, "print what each algorithm should take, and which is taken")
+      .add("explain", options.explain,
+           "print what each algorithm should take, and which is taken; of kernel: a copy beside it")
       .add("generator", options.generator, {"random", "buffer", "division"},
            "how the group service forms groups")
       .section("Output")

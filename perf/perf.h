@@ -30,6 +30,7 @@ struct PerfOptions {
   std::string buffers = "registered";
   std::string between;  // "2,5": the only pair of a test that works in pairs
   std::string kernel = "weighted_average";
+  int inputs = 2;  // of an average
   std::string link;
   std::string inner_link;
   int hosts = 0;       // of sim; 0: one for each worker

@@ -14,10 +14,12 @@
 #include "slipstream/runtime/local_bootstrap.h"
 #include "slipstream/runtime/world.h"
 #include "slipstream/runtime/world_internal.h"
+#include "slipstream/transport/cuda_ipc/cuda_ipc_transport.h"
 #include "slipstream/transport/mixed_transport.h"
 #include "slipstream/transport/paced_transport.h"
 #include "slipstream/transport/shm/segment.h"
 #include "slipstream/transport/shm/shm_transport.h"
+#include "slipstream/transport/staged_transport.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
 #include "slipstream/transport/verbs/verbs_transport.h"
 
@@ -188,13 +190,14 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
   const auto far = std::find_if(all.begin(), all.end(), [](const Introduction& one) {
     return one.host != shm::host_identity();
   });
-  const bool takes_shm = options.transport == "shm" || options.transport == "auto";
+  const bool takes_gpus = options.transport == "cuda_ipc" || options.transport == "auto";
+  const bool takes_shm = options.transport == "shm" || takes_gpus;
   if (!takes_shm && options.transport != "ucx" && options.transport != "verbs") {
-    throw Error(
-        Code::invalid_argument,
-        fmt::format("transport is '{}'; allowed are auto, shm, ucx, verbs", options.transport));
+    throw Error(Code::invalid_argument,
+                fmt::format("transport is '{}'; allowed are auto, shm, cuda_ipc, ucx, verbs",
+                            options.transport));
   }
-  if (options.transport == "shm" && far != all.end()) {
+  if (takes_shm && options.transport != "auto" && far != all.end()) {
     const auto peer = static_cast<int>(far - all.begin());
     throw Error(Code::not_supported,
                 fmt::format("rank {} is on another host than rank {}, which shared memory does not "
@@ -207,13 +210,21 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
   if (takes_shm && far != all.end()) parts.far = choose_network(*parts.bootstrap, options);
   NetworkTransport* network = nullptr;
   std::shared_ptr<Doorbell> doorbell;
+  if (options.transport == "cuda_ipc") gpu::usable().throw_if_failed();
   if (takes_shm) {
-    auto shm = std::make_unique<ShmTransport>("shm");
+    const std::string name = options.transport == "auto" ? "shm" : options.transport;
+    std::unique_ptr<ShmTransport> shm;
+    if (takes_gpus) {
+      shm = std::make_unique<CudaIpcTransport>(name);
+    } else {
+      shm = std::make_unique<ShmTransport>(name);
+    }
     doorbell = shm->doorbell();
     parts.transport = std::move(shm);
   }
   if (!takes_shm || far != all.end()) {
-    auto made = make_network(parts, parts.far.transport, doorbell, all);
+    auto made = std::make_unique<StagedTransport>(
+        make_network(parts, parts.far.transport, doorbell, all));
     network = made.get();
     doorbell = network->doorbell();
     if (takes_shm) {

@@ -13,8 +13,8 @@
 #include "slipstream/runtime/local_bootstrap.h"
 #include "slipstream/runtime/simulator.h"
 #include "slipstream/runtime/world_internal.h"
+#include "slipstream/transport/cuda_ipc/cuda_ipc_transport.h"
 #include "slipstream/transport/paced_transport.h"
-#include "slipstream/transport/shm/shm_transport.h"
 
 namespace slip {
 namespace {
@@ -143,7 +143,7 @@ void launch_threads(int workers, const std::function<void(World&)>& work,
     parts->options = options.world;
     parts->clock = clock;
     parts->abort = std::make_shared<AbortToken>();
-    auto transport = std::make_unique<ShmTransport>("threads");
+    auto transport = std::make_unique<CudaIpcTransport>("threads");
     parts->waiter = std::make_shared<RealWaiter>(transport->doorbell(), clock, parts->abort,
                                                  options.world.max_spin);
     parts->transport = std::move(transport);

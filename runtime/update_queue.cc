@@ -64,7 +64,7 @@ UpdateQueue::UpdateQueue(const World& world, std::string_view name,
       chunks_(chunk_count(options)),
       header_bytes_(header_size(options)),
       slot_bytes_(slot_size(options)),
-      slots_(world.allocate(name, memory(in_.size(), options))),
+      slots_(world.allocate(name, memory(in_.size(), options), Bell::worker, options.device)),
       checksums_(out_.size(), 0) {
   for (const Neighbour& edge : out_) {
     receivers_.push_back(world.attach(edge.peer, name));
@@ -100,7 +100,7 @@ Status UpdateQueue::enqueue_chunk(std::size_t out, Iteration iteration, std::siz
     checksums_[out] = with_chunk(c == 0 ? 0 : checksums_[out], {chunk, chunk_size(c)});
   }
   const bool is_last = c + 1 == chunks_;
-  if (is_last && options_.bytes > 0) {
+  if (is_last && has_headers()) {
     const std::uint64_t header[2] = {options_.bytes, checksums_[out]};
     if (Status s = transport.put(receiver, at + length_offset, header, sizeof header); !s) return s;
   }
@@ -123,7 +123,7 @@ int UpdateQueue::size(Iteration iteration) const {
 }
 
 Status UpdateQueue::verify(std::size_t in, Iteration iteration) const {
-  if (options_.bytes == 0) return {};
+  if (!has_headers()) return {};
   std::uint64_t header[2];
   std::memcpy(header, slots_.data() + slot(in, iteration) + length_offset, sizeof header);
   std::uint64_t expected = 0;

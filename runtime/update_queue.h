@@ -22,6 +22,10 @@ struct UpdateQueueOptions {
   /// debugging.
   bool checksums = checksums_by_default();
 
+  /// Whose memory updates are in, here and at all workers: of what is enqueued, and of `update`. On
+  /// a GPU there are no checksums.
+  int device = gpu::host;
+
   static bool checksums_by_default();
 };
 
@@ -37,7 +41,8 @@ class UpdateQueue {
   UpdateQueue(const World& world, std::string_view name, const Neighbourhood& neighbourhood,
               const UpdateQueueOptions& options);
 
-  /// Bytes of shared memory that the queue of a worker with that many in-neighbours takes.
+  /// Bytes of shared memory, or of the GPU's, that the queue of a worker with that many
+  /// in-neighbours takes.
   static std::size_t memory(std::size_t in_neighbours, const UpdateQueueOptions& options);
 
   // ---- As a sender; `out` indexes Neighbourhood::out.
@@ -82,6 +87,7 @@ class UpdateQueue {
 
  private:
   static constexpr std::size_t length_offset = 0;  // and behind it the checksum of all chunks
+  bool has_headers() const { return options_.bytes > 0 && options_.device == gpu::host; }
   static std::size_t word_offset(std::size_t chunk) { return 16 + 8 * chunk; }
 
   std::size_t slot(std::size_t in, Iteration iteration) const {

@@ -18,10 +18,26 @@ constexpr Duration min_spin = 1us;
 }  // namespace
 
 void AbortToken::abort(Status reason) {
-  const std::lock_guard lock(mutex_);
-  if (aborted_.load(std::memory_order_relaxed)) return;
-  reason_ = std::move(reason);
-  aborted_.store(true, std::memory_order_release);
+  std::vector<std::function<void()>> actions;
+  {
+    const std::lock_guard lock(mutex_);
+    if (aborted_.load(std::memory_order_relaxed)) return;
+    reason_ = std::move(reason);
+    aborted_.store(true, std::memory_order_release);
+    actions = std::exchange(actions_, {});
+  }
+  for (const auto& action : actions) action();
+}
+
+void AbortToken::on_abort(std::function<void()> action) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!aborted_.load(std::memory_order_relaxed)) {
+      actions_.push_back(std::move(action));
+      return;
+    }
+  }
+  action();
 }
 
 Status AbortToken::reason() const {

@@ -2,8 +2,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/function_ref.h"
@@ -18,6 +20,8 @@ namespace slip {
 class AbortToken {
  public:
   void abort(Status reason);
+  /// Runs `action` upon the abort, on whoever's thread that is; now, where it was before.
+  void on_abort(std::function<void()> action);
   /// Acquire, pairs with the release in `abort`: the reason is complete.
   bool aborted() const { return aborted_.load(std::memory_order_acquire); }
   Status reason() const;
@@ -26,6 +30,7 @@ class AbortToken {
   std::atomic<bool> aborted_{false};
   mutable std::mutex mutex_;
   Status reason_;
+  std::vector<std::function<void()>> actions_;
 };
 
 /// How one worker blocks: the only way there is. A condition reads the worker's own memory and its

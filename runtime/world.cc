@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include "slipstream/gpu/stream.h"
 #include "slipstream/runtime/world_internal.h"
 #include "slipstream/transport/shm/segment.h"
 
@@ -17,6 +18,24 @@ std::shared_ptr<Counters> make_counters(int rank) {
   counters->rank = rank;
   return {segment.memory, counters};
 }
+
+namespace {
+
+/// What is lost on a GPU is never announced, so somebody has to look.
+std::unique_ptr<Progress::Handle> watch_gpu(World::Parts& parts, int device) {
+  if (!parts.progress) parts.progress = progress_thread();
+  return parts.progress->serve(
+      *parts.transport, [stream = gpu::Stream(device, nullptr), rank = parts.bootstrap->rank(),
+                         abort = parts.abort, waiter = parts.waiter] {
+        const Status status = stream.status();
+        if (status || abort->aborted()) return false;
+        abort->abort({status.code(), fmt::format("rank {}: {}", rank, status.message())});
+        waiter->wake();
+        return false;
+      });
+}
+
+}  // namespace
 
 World::World(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 World::World(World&&) noexcept = default;
@@ -76,8 +95,9 @@ Progress& World::progress() const {
   return *parts_->progress;
 }
 
-Region World::allocate(std::string_view name, std::size_t bytes, Bell bell) const {
-  Region region = transport().allocate(bytes, bell);
+Region World::allocate(std::string_view name, std::size_t bytes, Bell bell, int device) const {
+  Region region = transport().allocate(bytes, bell, device);
+  if (device != gpu::host && !parts_->gpu_watch) parts_->gpu_watch = watch_gpu(*parts_, device);
   bootstrap().put(fmt::format("region/{}/{}", rank(), name), region.key());
   return region;
 }
@@ -110,6 +130,21 @@ Status World::wait_until(FunctionRef<bool()> condition, Time deadline,
 }
 
 void World::wake() const { parts_->waiter->wake(); }
+
+Status World::wait_on_stream(const Region& region, std::size_t offset, Word word) const {
+  std::shared_ptr<StreamWaits>& waits = parts_->stream_waits;
+  try {
+    if (!waits) {
+      waits = std::make_shared<StreamWaits>(region.device());
+      parts_->abort->on_abort([weak = std::weak_ptr(waits)] {
+        if (const auto awaited = weak.lock()) awaited->release();
+      });
+    }
+  } catch (const Error& error) {
+    return error.status();
+  }
+  return waits->wait(region, offset, word, gpu::current_stream(region.device()));
+}
 
 void World::set_compute_time(Duration duration) const { parts_->compute_time = duration; }
 

@@ -31,8 +31,9 @@ struct WorldOptions {
   /// How long a wait for peers may last before it is an error. Generous: a straggler is no corpse,
   /// and lost peers are noticed by other means.
   Duration wait_timeout = std::chrono::minutes(10);
-  /// How bytes travel between processes: "shm" within a host, "ucx", "verbs", or "auto": shm within
-  /// a host, and between hosts verbs where all have an RDMA device, else ucx. Workers of one
+  /// How bytes travel between processes: "shm" within a host, "cuda_ipc" within a host, with memory
+  /// of GPUs, too, "ucx", "verbs", or "auto": shm within a host, with memory of GPUs where there
+  /// are any, and between hosts verbs where all have an RDMA device, else ucx. Workers of one
   /// process always share memory.
   std::string transport = "auto";
   /// The RDMA device of this worker; by default as SLIP_VERBS_DEVICE and its like say.
@@ -106,8 +107,10 @@ class World {
 
   // ---- Memory by name (set-up; throws Error).
 
-  /// New zeroed memory that peers may write, known to them as `name`. A name is used once.
-  Region allocate(std::string_view name, std::size_t bytes, Bell bell = Bell::worker) const;
+  /// New zeroed memory that peers may write, known to them as `name`. A name is used once. Of a GPU
+  /// where `device` says so; this worker's waits then end if that GPU fails.
+  Region allocate(std::string_view name, std::size_t bytes, Bell bell = Bell::worker,
+                  int device = gpu::host) const;
   /// Waits until `peer` has allocated `name`, and opens it.
   RemoteRegion attach(int peer, std::string_view name) const;
   /// The same for puts through `by`, which is transport() or observer().
@@ -125,6 +128,11 @@ class World {
 
   /// Has this worker look again at what it waits for. From any thread.
   void wake() const;
+
+  /// As wait_until for a GPU, without blocking: what is enqueued on gpu::current_stream from now on
+  /// begins once the word at `offset` of `region`, which is a GPU's, is `word` or a later one. An
+  /// abort ends the wait: see `status`. not_supported where that GPU's streams cannot.
+  Status wait_on_stream(const Region& region, std::size_t offset, Word word) const;
 
   /// Runs `work`; in virtual time, or with a pace set, it lasts as `set_compute_time` says. In
   /// virtual time it may run on another thread, beside that of other workers

@@ -11,6 +11,7 @@
 #include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/topology.h"
 #include "slipstream/runtime/world.h"
+#include "slipstream/transport/stream_waits.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -67,6 +68,8 @@ struct __attribute__((visibility("hidden"))) World::Parts {
   std::shared_ptr<Progress> progress;
   std::unique_ptr<Progress::Handle> driving;               // of a transport that needs it
   std::vector<std::unique_ptr<Progress::Handle>> watches;  // of peers' processes and connections
+  std::unique_ptr<Progress::Handle> gpu_watch;             // once there is memory of a GPU
+  std::shared_ptr<StreamWaits> stream_waits;               // once a stream waits
   std::shared_ptr<Counters> counters;
   std::shared_ptr<LazyTopology> real_topology;  // null in the simulator
   std::shared_ptr<LazyTopology> topology;

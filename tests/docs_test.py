@@ -49,7 +49,8 @@ class Docs(unittest.TestCase):
     def test_every_message_that_troubleshooting_quotes_is_one_of_ours(self):
         said = [
             text
-            for folder in ("base", "transport", "runtime", "collectives", "trainer", "tools", "cmake")
+            for folder in ("base", "gpu", "transport", "kernels", "runtime", "collectives", "trainer",
+                           "tools", "cmake")
             for suffix in ("*.cc", "*.cmake")
             for path in (ROOT / folder).rglob(suffix)
             for text in texts(path.read_text())

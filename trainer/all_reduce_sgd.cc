@@ -9,11 +9,11 @@ namespace slip {
 namespace {
 
 /// Nobody needs a gradient whose averaging has failed.
-PartialAllReduceOptions of_gradients(const AllReduceSgd& options) {
-  return {.in_place = true, .wire = options.wire, .algorithm = options.algorithm};
+PartialAllReduceOptions of_gradients(const AllReduceSgd& options, int device) {
+  return {.in_place = true, .wire = options.wire, .algorithm = options.algorithm, .device = device};
 }
-PartialAllReduceOptions of_parameters(const AllReduceSgd& options) {
-  return {.wire = options.wire, .algorithm = options.algorithm};
+PartialAllReduceOptions of_parameters(const AllReduceSgd& options, int device) {
+  return {.wire = options.wire, .algorithm = options.algorithm, .device = device};
 }
 
 class AllReduceProtocol final : public Protocol {
@@ -22,7 +22,7 @@ class AllReduceProtocol final : public Protocol {
       : run_(run),
         options_(options),
         gradients_(run.world, run.name + "/gradient", run.x.count, run.x.dtype,
-                   of_gradients(options)) {}
+                   of_gradients(options, run.x.device)) {}
 
   Status enter(Iteration) override { return {}; }
 
@@ -44,7 +44,7 @@ class AllReduceProtocol final : public Protocol {
     if (!parameters_) {  // all workers come here in the same iteration
       try {
         parameters_.emplace(run_.world, run_.name + "/parameters", run_.x.count, run_.x.dtype,
-                            of_parameters(options_));
+                            of_parameters(options_, run_.x.device));
       } catch (const Error& error) {
         return error.status();
       }
@@ -72,7 +72,8 @@ class AllReduceProtocol final : public Protocol {
 Options AllReduceSgd::describe() { return slip::describe(algorithm, wire); }
 
 std::size_t AllReduceSgd::memory(const RunShape& shape) const {
-  return AllReduce::memory(shape.graph.size(), shape.parameters, shape.dtype, of_gradients(*this));
+  return AllReduce::memory(shape.graph.size(), shape.parameters, shape.dtype,
+                           of_gradients(*this, shape.device));
 }
 
 std::unique_ptr<Protocol> AllReduceSgd::make(const Run& run) const {

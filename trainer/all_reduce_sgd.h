@@ -24,6 +24,7 @@ struct AllReduceSgd {
   void validate(const RunShape&) const {}
   std::size_t memory(const RunShape& shape) const;
   std::unique_ptr<Protocol> make(const Run& run) const;
+  bool runs_on_gpu() const { return true; }
 };
 
 }  // namespace slip

@@ -21,6 +21,7 @@ struct DPsgd {
   void validate(const RunShape& shape) const { in_lockstep().validate(shape); }
   std::size_t memory(const RunShape& shape) const { return in_lockstep().memory(shape); }
   std::unique_ptr<Protocol> make(const Run& run) const { return in_lockstep().make(run); }
+  bool runs_on_gpu() const { return true; }
 
  private:
   static Hop in_lockstep() { return {.max_gap = 1}; }

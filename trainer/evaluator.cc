@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "slipstream/kernels/kernels.h"
+#include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
@@ -141,6 +142,7 @@ Status Evaluator::offer(Iteration iteration, ConstVectorView x, Duration since_s
     const Word tag = make_word(world_->incarnation(), next_);
     if (next_ < iteration_of(room_.word(closed_offset)) + depth) {
       const std::size_t at = slot(world_->rank(), next_);
+      if (Status s = to_host(&x); !s) return s;
       if (Status s = transport.put(snapshots_, at + time_offset, &time, sizeof time); !s) return s;
       if (Status s = transport.put_signal(snapshots_, at + line, x.data, x.bytes(),
                                           at + index_offset, tag);
@@ -152,6 +154,16 @@ Status Evaluator::offer(Iteration iteration, ConstVectorView x, Duration since_s
     if (Status s = transport.put_signal(snapshots_, 0, nullptr, 0, considered, tag); !s) return s;
   }
   return {};
+}
+
+/// Of a vector on a GPU a copy is taken in its place.
+Status Evaluator::to_host(ConstVectorView* x) {
+  if (!x->on_gpu()) return {};
+  copied_.resize(x->bytes());
+  const VectorView copy{copied_.data(), x->count, x->dtype};
+  const Status status = transfer(copy, *x);
+  *x = copy;
+  return status;
 }
 
 bool Evaluator::ready() {

@@ -64,6 +64,7 @@ class Evaluator {
   static constexpr std::size_t depth = 4;  // snapshots per worker under way
 
   bool due(Iteration iteration) const;
+  Status to_host(ConstVectorView* x);
   Status tell_rooms(std::size_t offset, Iteration value);
   std::size_t worker_bytes() const;
   std::size_t slot(int rank, Iteration index) const;
@@ -78,6 +79,7 @@ class Evaluator {
   Iteration next_ = 0;      // index of the next snapshot
   Region room_;             // here: how many evaluations rank 0 is done with, and has called for
   RemoteRegion snapshots_;  // at rank 0
+  std::vector<std::byte> copied_;  // the last snapshot, of parameters on a GPU
 
   // Rank 0 only.
   Region collected_;

@@ -29,8 +29,10 @@ int needed(int in_neighbours, int backup) {
   return std::min(in_neighbours, std::max(1, in_neighbours - backup));
 }
 
-UpdateQueueOptions queue_options(const Hop& hop, std::size_t bytes, Iteration iterations) {
+UpdateQueueOptions queue_options(const Hop& hop, std::size_t bytes, Iteration iterations,
+                                 int device) {
   UpdateQueueOptions options;
+  options.device = device;
   options.bytes = bytes;
   options.depth = depth(hop, iterations);
   return options;
@@ -44,7 +46,7 @@ class HopProtocol final : public Protocol {
         need_(needed(static_cast<int>(run.neighbourhood.in.size()), options.backup)),
         depth_(depth(options, run.stop.last() + 1)),
         queue_(run.world, run.name + "/updates", run.neighbourhood,
-               queue_options(options, run.x.bytes(), run.stop.last() + 1)),
+               queue_options(options, run.x.bytes(), run.stop.last() + 1, run.x.device)),
         // An acknowledgement is a token that is given on consuming an update, not on entering an
         // iteration, and there is one.
         tokens_(run.world, run.name + "/tokens", run.neighbourhood,
@@ -210,13 +212,13 @@ class HopProtocol final : public Protocol {
   }
 
   void begin_inputs() {
-    inputs_.assign(1, {run_.x.data, run_.x.count, run_.x.dtype});
+    inputs_.assign(1, run_.x);
     weights_.assign(1, run_.weights.own);
     used_.clear();
   }
 
   void add_input(std::size_t in, Iteration tag, double weight) {
-    inputs_.push_back({queue_.update(in, tag), run_.x.count, run_.x.dtype});
+    inputs_.push_back({queue_.update(in, tag), run_.x.count, run_.x.dtype, run_.x.device});
     weights_.push_back(weight);
     used_.emplace_back(in, tag);
   }
@@ -342,9 +344,9 @@ void Hop::validate(const RunShape& shape) const {
 }
 
 std::size_t Hop::memory(const RunShape& shape) const {
-  return UpdateQueue::memory(
-      shape.graph.neighbours_in(shape.rank).size(),
-      queue_options(*this, shape.parameters * size_of(shape.dtype), shape.iterations));
+  return UpdateQueue::memory(shape.graph.neighbours_in(shape.rank).size(),
+                             queue_options(*this, shape.parameters * size_of(shape.dtype),
+                                           shape.iterations, shape.device));
 }
 
 std::unique_ptr<Protocol> Hop::make(const Run& run) const {

@@ -36,6 +36,7 @@ struct Hop {
   void validate(const RunShape& shape) const;
   std::size_t memory(const RunShape& shape) const;
   std::unique_ptr<Protocol> make(const Run& run) const;
+  bool runs_on_gpu() const { return true; }
 };
 
 }  // namespace slip

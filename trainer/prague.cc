@@ -164,7 +164,8 @@ class PragueProtocol final : public Protocol {
                 {.wait = wait(),
                  .in_background = overlaps(),
                  .wire = options.wire,
-                 .algorithm = options.algorithm}) {
+                 .algorithm = options.algorithm,
+                 .device = run.x.device}) {
     const auto mean = [this](const Group& group) {
       return overlaps() ? reduce_.mean(group) : reduce_.mean(group, run_.x);
     };
@@ -264,13 +265,16 @@ Options Prague::describe() {
       .append(slip::describe(algorithm, wire));
 }
 
-void Prague::validate(const RunShape&) const {
+void Prague::validate(const RunShape& shape) const {
   const auto refuse = [](const std::string& reason) {
     throw Error(Code::invalid_argument, "prague: " + reason);
   };
   const bool divides = generator == Generator::division || generator == Generator::inter_intra;
   if (group_size < 2) refuse("group_size is at least 2");
   if (section < 1) refuse("section is at least 1");
+  if (order == Order::parallel && shape.device != gpu::host) {
+    refuse("order=parallel averages in the memory of hosts; leave it out on GPUs");
+  }
   if (filter && *filter < 1) refuse("filter is at least 1");
   if (filter && !(divides && service)) {
     refuse("filter is for generator division or inter-intra, with the service");

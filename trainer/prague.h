@@ -38,6 +38,7 @@ struct Prague {
   void validate(const RunShape& shape) const;
   std::size_t memory(const RunShape& shape) const;
   std::unique_ptr<Protocol> make(const Run& run) const;
+  bool runs_on_gpu() const { return true; }
   bool free_running() const;
 };
 

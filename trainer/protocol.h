@@ -78,6 +78,7 @@ struct RunShape {
   Iteration iterations = max_iteration;  // max_iteration: nothing bounds them
   bool simulated = false;                // in virtual time
   bool lossy = false;                    // messages are dropped where they are received
+  int device = gpu::host;                // whose memory parameters are in
 };
 
 /// A protocol's options, whatever protocol it is: what the command line, the C++ fields and the
@@ -99,10 +100,12 @@ class ProtocolConfig {
   /// Nothing holds the workers within a few iterations of each other. So each ends where it is when
   /// the end is asked for, and an evaluation takes all models at one time, not at one iteration.
   virtual bool free_running() const { return false; }
+  /// It works on parameters in the memory of GPUs.
+  virtual bool runs_on_gpu() const { return false; }
 };
 
 /// `P` is the struct that users fill in: `name`, `summary`, describe(), validate(), memory(),
-/// make(), and tolerates_loss() or free_running() where it may be true.
+/// make(), and tolerates_loss(), free_running() or runs_on_gpu() where it may be true.
 template <class P>
 class ProtocolConfigOf final : public ProtocolConfig {
  public:
@@ -125,6 +128,10 @@ class ProtocolConfigOf final : public ProtocolConfig {
   }
   bool free_running() const override {
     if constexpr (requires { options_.free_running(); }) return options_.free_running();
+    return false;
+  }
+  bool runs_on_gpu() const override {
+    if constexpr (requires { options_.runs_on_gpu(); }) return options_.runs_on_gpu();
     return false;
   }
 

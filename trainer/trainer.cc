@@ -1,50 +1,92 @@
 #include "slipstream/trainer/trainer.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <exception>
-#include <new>
 #include <span>
 #include <sstream>
 
 #include "slipstream/collectives/tree.h"
+#include "slipstream/gpu/stream.h"
 #include "slipstream/runtime/agreed_stop.h"
 #include "slipstream/trainer/evaluator.h"
+#include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
 
-/// A parameter vector of our own, aligned for the kernels.
-class Vector {
- public:
-  Vector() = default;
-  Vector(std::size_t count, Dtype dtype)
-      : memory_(static_cast<std::byte*>(::operator new(count* size_of(dtype), alignment)),
-                [](std::byte* p) { ::operator delete(p, alignment); }),
-        view_{memory_.get(), count, dtype} {
-    std::memset(memory_.get(), 0, view_.bytes());
-  }
-  VectorView view() const { return view_; }
-
- private:
-  static constexpr std::align_val_t alignment{64};
-  std::shared_ptr<std::byte> memory_;
-  VectorView view_;
-};
+/// What is said to be on a GPU is there.
+Status check_memory(const void* data, int device, std::string_view what) {
+  if (data == nullptr || device == gpu::host) return {};
+  const int found = gpu::device_of(data);
+  if (found == device) return {};
+  return {Code::invalid_argument,
+          fmt::format("{} is said to be in {}, and is in {}; give its address there", what,
+                      gpu::describe(device), gpu::describe(found))};
+}
 
 /// Room for all parts of a model.
 Vector vector_of(const std::vector<Parameter>& parts) {
+  if (parts.empty()) return Vector(0, Dtype::float32);
+  const Parameter& first = parts.front();
   std::size_t count = 0;
-  for (const Parameter& part : parts) {
-    if (part.dtype != parts.front().dtype) {
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].dtype != first.dtype) {
       throw Error(Code::invalid_argument, "all parameters of a model have one type");
     }
-    count += part.count;
+    if (parts[i].device != first.device) {
+      throw Error(Code::invalid_argument,
+                  fmt::format("all parameters of a model are in one memory; parameter 0 is in {}, "
+                              "and {} in {}",
+                              gpu::describe(first.device), i, gpu::describe(parts[i].device)));
+    }
+    count += parts[i].count;
   }
-  return Vector(count, parts.empty() ? Dtype::float32 : parts.front().dtype);
+  Vector vector(count, first.dtype, first.device);  // first: no such GPU is another error
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    check_memory(parts[i].data, first.device, fmt::format("parameter {}", i)).throw_if_failed();
+  }
+  return vector;
+}
+
+/// Of the parts of a model, where they are on a GPU.
+std::optional<gpu::Stream> stream_of(const std::vector<Parameter>& parts, void* handle) {
+  if (parts.empty() || parts.front().device == gpu::host) return std::nullopt;
+  return gpu::Stream(parts.front().device, handle);
+}
+
+void require_gpu(const ProtocolConfig& config) {
+  if (config.runs_on_gpu()) return;
+  std::vector<std::string_view> names = protocol_names();
+  std::erase_if(names, [](auto name) { return !make_protocol_config(name)->runs_on_gpu(); });
+  throw Error(Code::not_supported,
+              fmt::format("{} works on parameters in memory of the host only; on GPUs there are {}",
+                          config.name(), fmt::join(names, ", ")));
+}
+
+/// What this thread enqueues on the GPU goes to the trainer's stream.
+class OnStream {
+ public:
+  explicit OnStream(const std::optional<gpu::Stream>& stream) {
+    if (stream) bound_.emplace(*stream);
+  }
+
+ private:
+  std::optional<gpu::CurrentStream> bound_;
+};
+
+VectorView view_of(const Parameter& part) {
+  return {part.data, part.count, part.dtype, part.device};
+}
+
+/// Of a vector in any memory.
+std::vector<std::byte> bytes_of(ConstVectorView x) {
+  std::vector<std::byte> bytes(x.bytes());
+  transfer({bytes.data(), x.count, x.dtype}, x).throw_if_failed();
+  return bytes;
 }
 
 std::vector<std::size_t> counts_of(const std::vector<Parameter>& parts) {
@@ -92,11 +134,13 @@ struct __attribute__((visibility("hidden"))) Trainer::Impl {
   Status step(GradientStep& gradient);
   void linger();
   Duration since_start() const { return world.now() - start; }
+  Status enqueued() const;
 
   const World& world;
   const std::string name;  // of this trainer among those of its world
   const TrainerOptions options;
   const std::vector<Parameter> parts;
+  const std::optional<gpu::Stream> stream;  // with parameters on a GPU
   const std::shared_ptr<const Graph> graph;
   Vector parameters;
   Vector own_gradient;
@@ -126,11 +170,13 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
       name(fmt::format("trainer{}", w.next_number())),
       options(std::move(o)),
       parts(std::move(p)),
+      stream(stream_of(parts, options.stream)),
       graph(options.shared_graph
                 ? options.shared_graph
                 : std::make_shared<const Graph>(Graph::make(options.graph, w.size()))),
       parameters(vector_of(parts)),
-      velocity(options.momentum != 0 ? parameters.view().count : 0, parameters.view().dtype),
+      velocity(options.momentum != 0 ? parameters.view().count : 0, parameters.view().dtype,
+               parameters.view().device),
       timeline(w.rank(), options.timeline_spans),
       stop(w, name, agree(*config) - 1, 2,
            config->free_running() ? AgreedStop::End::where_it_is : AgreedStop::End::together),
@@ -149,10 +195,14 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
       protocol(config->make(run)),
       superseded(protocol->superseded()) {
   if (protocol->gradient_buffer().data == nullptr) {
-    own_gradient = Vector(parameters.view().count, parameters.view().dtype);
+    const VectorView x = parameters.view();
+    own_gradient = Vector(x.count, x.dtype, x.device);
   }
+  const OnStream enqueuing(stream);
   copy_in();
-  if (!options.own_start) broadcast(world, name + "/start", parameters.view());
+  if (!options.own_start) {
+    on_host(parameters.view(), [&](VectorView x) { broadcast(world, name + "/start", x); });
+  }
   copy_out();
   if (options.evaluate_every > 0) {
     evaluator = std::make_unique<Evaluator>(
@@ -174,7 +224,9 @@ Iteration Trainer::Impl::agree(ProtocolConfig& config) const {
                    .dtype = x.dtype,
                    .iterations = options.iterations,
                    .simulated = world.clock().is_virtual(),
-                   .lossy = options.heterogeneity.drops_any()});
+                   .lossy = options.heterogeneity.drops_any(),
+                   .device = x.device});
+  if (x.on_gpu()) require_gpu(config);
 
   Entries entries = {{"protocol", std::string(config.name())}, {"graph", options.graph}};
   const auto append = [&](const Entries& more) {
@@ -183,6 +235,7 @@ Iteration Trainer::Impl::agree(ProtocolConfig& config) const {
   append({{"the graph's fingerprint", fmt::format("{:016x}", graph->fingerprint())},
           {"parameters", std::to_string(x.count)},
           {"type", x.dtype == Dtype::float32 ? "float32" : "float64"},
+          {"memory", x.on_gpu() ? "a GPU's" : "the host's"},
           {"iterations", std::to_string(options.iterations)},
           {"evaluate_every", std::to_string(options.evaluate_every)}});
   append(config.options().entries());
@@ -201,7 +254,7 @@ void Trainer::Impl::copy_in() {
   std::size_t first = 0;
   for (const Parameter& part : parts) {
     const VectorView to = parameters.view().slice(first, part.count);
-    if (part.data != nullptr) std::memcpy(to.data, part.data, to.bytes());
+    if (part.data != nullptr) kernels::copy(to, view_of(part));
     first += part.count;
   }
 }
@@ -210,7 +263,7 @@ void Trainer::Impl::copy_out() {
   std::size_t first = 0;
   for (const Parameter& part : parts) {
     const VectorView from = parameters.view().slice(first, part.count);
-    if (part.data != nullptr) std::memcpy(part.data, from.data, from.bytes());
+    if (part.data != nullptr) kernels::copy(view_of(part), from);
     first += part.count;
   }
 }
@@ -227,6 +280,17 @@ void Trainer::Impl::begin() {
   (void)ended(advance(run.entered));
 }
 
+/// Of the GPU's work, as far as it is known. What fails there is never announced to peers, so they
+/// are told.
+Status Trainer::Impl::enqueued() const {
+  if (!stream) return {};
+  const Status status = stream->status();
+  if (status) return {};
+  const Status here(status.code(), fmt::format("rank {}: {}", world.rank(), status.message()));
+  world.fail(here);
+  return here;
+}
+
 Status Trainer::Impl::ended(Status status) {
   if (!status) {
     failure = status;
@@ -237,12 +301,13 @@ Status Trainer::Impl::ended(Status status) {
 
 /// Of the parameters.
 std::vector<double> Trainer::Impl::values() const {
-  const VectorView x = parameters.view();
-  std::vector<double> result(x.count);
-  for (std::size_t i = 0; i < x.count; ++i) {
-    result[i] =
-        x.dtype == Dtype::float32 ? static_cast<double>(x.as<float>()[i]) : x.as<double>()[i];
-  }
+  std::vector<double> result;
+  on_host(parameters.view(), [&](VectorView x) {
+    for (std::size_t i = 0; i < x.count; ++i) {
+      result.push_back(x.dtype == Dtype::float32 ? static_cast<double>(x.as<float>()[i])
+                                                 : x.as<double>()[i]);
+    }
+  });
   return result;
 }
 
@@ -288,6 +353,7 @@ Status Trainer::Impl::step(GradientStep& gradient) {
   std::vector<double> before;
   if (options.record_parameters) before = values();
   if (Status s = protocol->step(k, gradient, &next); !s) return ended(s);
+  if (Status s = enqueued(); !s) return ended(s);
   iterations_done = next;
   if (options.record_parameters) {
     // What was skipped has left the parameters as they were.
@@ -322,6 +388,7 @@ Trainer::~Trainer() {
 bool Trainer::superseded() const { return impl_->superseded && impl_->superseded(); }
 
 bool Trainer::running() {
+  const OnStream enqueuing(impl_->stream);
   if (!impl_->begun) impl_->begin();
   return !impl_->done && impl_->failure.ok();
 }
@@ -340,6 +407,12 @@ Status Trainer::step(VectorView gradient) {
             fmt::format("a gradient of {} elements for {} parameters, or of another type",
                         gradient.count, x.count)};
   }
+  if (gradient.device != x.device) {
+    return {Code::invalid_argument,
+            fmt::format("a gradient in {} for parameters in {}", gpu::describe(gradient.device),
+                        gpu::describe(x.device))};
+  }
+  if (Status s = check_memory(gradient.data, x.device, "the gradient"); !s) return s;
   const TrainerOptions& o = impl_->options;
   GradientStep step;
   step.gradient = gradient;
@@ -347,12 +420,14 @@ Status Trainer::step(VectorView gradient) {
   step.sgd.momentum = o.momentum;
   step.sgd.weight_decay = o.weight_decay;
   step.sgd.velocity = impl_->velocity.view();
+  const OnStream enqueuing(impl_->stream);
   return impl_->step(step);
 }
 
 Status Trainer::step(FunctionRef<void(VectorView)> apply) {
   GradientStep step;
   step.function = apply;
+  const OnStream enqueuing(impl_->stream);
   return impl_->step(step);
 }
 
@@ -362,9 +437,12 @@ void Trainer::average() {
   if (!impl.done) {
     throw Error(Code::invalid_argument, "average() belongs after `while (trainer.running())`");
   }
+  const OnStream enqueuing(impl.stream);
   impl.linger();
   if (impl.evaluator) impl.evaluator->finish();
-  tree_mean(impl.world, fmt::format("{}/average/{}", impl.name, impl.averages++), parameters());
+  on_host(parameters(), [&](VectorView x) {
+    tree_mean(impl.world, fmt::format("{}/average/{}", impl.name, impl.averages++), x);
+  });
   impl.copy_out();
 }
 
@@ -374,17 +452,14 @@ Iteration Trainer::iteration() const { return impl_->run.entered; }
 Status Trainer::status() const { return impl_->failure; }
 
 Checkpoint Trainer::checkpoint() const {
-  const auto bytes = [](VectorView v) {
-    const auto* data = static_cast<const std::byte*>(v.data);
-    return Checkpoint::Vector(data, data + v.bytes());
-  };
+  const OnStream enqueuing(impl_->stream);
   Checkpoint checkpoint{.dtype = parameters().dtype,
                         .count = parameters().count,
                         .iteration = impl_->iterations_done,
                         .seed = impl_->options.seed,
-                        .parameters = bytes(parameters())};
+                        .parameters = bytes_of(parameters())};
   if (impl_->options.momentum != 0) {
-    checkpoint.velocities.push_back(bytes(impl_->velocity.view()));
+    checkpoint.velocities.push_back(bytes_of(impl_->velocity.view()));
   }
   return checkpoint;
 }
@@ -408,12 +483,15 @@ void Trainer::load(const Checkpoint& checkpoint, std::string_view source) {
                 fmt::format("{}: has done {} iterations already; give more than that", source,
                             checkpoint.iteration));
   }
-  std::memcpy(x.data, checkpoint.parameters.data(), x.bytes());
+  const OnStream enqueuing(impl.stream);
+  const auto take = [](VectorView to, const Checkpoint::Vector& from) {
+    transfer(to, {from.data(), to.count, to.dtype}).throw_if_failed();
+  };
+  take(x, checkpoint.parameters);
   const bool mine = checkpoint.workers == 0 || checkpoint.workers == impl.world.size();
   if (mine && !checkpoint.velocities.empty() && impl.options.momentum != 0) {
     const int place = checkpoint.workers == 0 ? 0 : impl.world.rank();
-    std::memcpy(impl.velocity.view().data,
-                checkpoint.velocities[static_cast<std::size_t>(place)].data(), x.bytes());
+    take(impl.velocity.view(), checkpoint.velocities[static_cast<std::size_t>(place)]);
   }
   impl.run.entered = checkpoint.iteration;
   impl.iterations_done = checkpoint.iteration;

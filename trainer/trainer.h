@@ -38,13 +38,14 @@
 
 namespace slip {
 
-/// A part of the model: `count` elements at `data` (host memory), copied in at the start and, after
-/// each step, copied back. With null `data` it lives in Trainer::parameters() only, which saves the
-/// copies. All parts of a model have one dtype.
+/// A part of the model: `count` elements at `data`, copied in at the start and, after each step,
+/// copied back. With null `data` it lives in Trainer::parameters() only, which saves the copies.
+/// All parts of a model have one dtype, and are in one memory: the host's, or that of one GPU.
 struct Parameter {
   void* data = nullptr;
   std::size_t count = 0;
   Dtype dtype = Dtype::float32;
+  int device = gpu::host;  // or a GPU, by CUDA's number (gpu/device.h)
 };
 
 /// How a Trainer learns, and until when.
@@ -67,6 +68,10 @@ struct TrainerOptions {
   Iteration iterations = max_iteration;     // how many, those of a resumed run included
   std::optional<Duration> time_limit = {};  // on this worker's clock
   std::optional<Target> target = {};        // judged from the evaluations
+
+  /// With parameters on a GPU: the CUstream or cudaStream_t on which the trainer enqueues its work,
+  /// and on which gradients are computed; null: the default stream. It outlives the trainer.
+  void* stream = nullptr;
 
   /// Injected slowness: what `compute` lasts.
   Heterogeneity heterogeneity = {};
@@ -95,6 +100,11 @@ struct TrainerOptions {
 ///
 /// All workers make theirs with the same options; what differs is named with both ranks and values.
 /// Belongs to one thread, but for `stop`. The world outlives it.
+///
+/// With parameters on a GPU, parameters() and gradient() are there, too. What computes a gradient
+/// is enqueued on the stream of the options; `step` enqueues what follows and waits for peers only,
+/// so that the host may be ahead of the GPU. What is there is known once the stream is
+/// synchronized. Not every protocol works on GPUs; the error names those that do.
 class Trainer {
  public:
   /// Throws Error.
@@ -127,7 +137,8 @@ class Trainer {
   /// Ends an iteration with this gradient: averages with the peers as the protocol says, applies
   /// momentum SGD, and enters the next iteration.
   Status step(VectorView gradient);
-  /// The same with the user's own optimizer, which changes the parameters that it is given.
+  /// The same with the user's own optimizer, which changes the parameters that it is given; on a
+  /// GPU by work that it enqueues on the stream of the options.
   Status step(FunctionRef<void(VectorView)> apply);
 
   /// The mean model, on every rank. Collective; after the loop. Throws Error.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "slipstream/base/random.h"
+#include "slipstream/transport/held_payload_internal.h"
 
 namespace slip {
 /// Outlives the proxy while delayed actions refer to it.
@@ -18,7 +19,7 @@ struct __attribute__((visibility("hidden"))) FaultProxy::State {
   struct Put {
     RemoteRegion to;  // the inner transport's
     std::size_t offset;
-    std::vector<std::byte> payload;
+    HeldPayload payload;
     std::optional<Signal> signal;
   };
   struct Peer {
@@ -27,6 +28,7 @@ struct __attribute__((visibility("hidden"))) FaultProxy::State {
     std::deque<Put> waiting;
   };
 
+  std::optional<gpu::Stream> stream;  // of all puts, once there is memory of a GPU
   std::unique_ptr<Transport> inner;
   FaultPlan plan;
   std::function<void()> wake;
@@ -35,11 +37,17 @@ struct __attribute__((visibility("hidden"))) FaultProxy::State {
   std::map<int, Peer> peers;
   std::map<const std::byte*, RemoteRegion> regions;  // the inner transport's, by memory
 
+  /// Whoever puts, it is the same stream, and so in order.
+  std::optional<gpu::CurrentStream> enter_stream() const {
+    return stream ? std::optional<gpu::CurrentStream>(std::in_place, *stream) : std::nullopt;
+  }
+
   Status now(const Put& put) {
+    const auto here = enter_stream();
     const void* from = put.payload.data();
-    return put.signal ? inner->put_signal(put.to, put.offset, from, put.payload.size(),
+    return put.signal ? inner->put_signal(put.to, put.offset, from, put.payload.bytes(),
                                           put.signal->offset, put.signal->word)
-                      : inner->put(put.to, put.offset, from, put.payload.size());
+                      : inner->put(put.to, put.offset, from, put.payload.bytes());
   }
 
   /// What waits for `peer`, unless it is to be held for longer than `until`.
@@ -75,8 +83,11 @@ FaultProxy::~FaultProxy() {
 
 std::string_view FaultProxy::name() const { return state_->inner->name(); }
 
-Region FaultProxy::allocate(std::size_t bytes, Bell bell) {
-  return state_->inner->allocate(bytes, bell);
+Region FaultProxy::allocate(std::size_t bytes, Bell bell, int device) {
+  Region region = state_->inner->allocate(bytes, bell, device);
+  const std::lock_guard lock(state_->mutex);
+  if (device != gpu::host && !state_->stream) state_->stream.emplace(device);
+  return region;
 }
 
 RemoteRegion FaultProxy::attach(int peer, std::string_view key) {
@@ -109,10 +120,16 @@ Status FaultProxy::post(const RemoteRegion& to, std::size_t offset, const void* 
   if (to.peer == plan.cut_peer && ++peer.puts > plan.cut_after) {
     return {Code::peer_lost, fmt::format("the path to rank {} is cut", to.peer), to.peer};
   }
-  const auto* source = static_cast<const std::byte*>(from);
-  State::Put put{state_->regions.at(to.memory.get()), offset, {source, source + bytes}, signal};
+  if (state_->stream) {
+    // What is put follows what the caller has enqueued.
+    const gpu::Stream callers = gpu::current_stream(state_->stream->device());
+    if (Status s = callers.synchronize(); !s) return s;
+  }
+  const int device = to.device == gpu::host || bytes == 0 ? gpu::host : gpu::device_of(from);
+  State::Put put{state_->regions.at(to.memory.get()), offset, HeldPayload(device, from, bytes),
+                 signal};
   if (bytes > 0 && state_->random.uniform() < plan.corrupt_probability) {
-    put.payload[state_->random.below(bytes)] ^= std::byte{0x40};
+    put.payload.damage(state_->random.below(bytes));
   }
   const bool first = peer.waiting.empty();
   const bool delayed = first && state_->random.uniform() < plan.delay_probability;
@@ -145,6 +162,7 @@ Duration FaultProxy::partitioned_for(int peer, Time now) const {
 
 bool FaultProxy::drained(int peer) {
   const std::lock_guard lock(state_->mutex);
+  const auto here = state_->enter_stream();
   return state_->peers[peer].waiting.empty() && state_->inner->drained(peer);
 }
 

@@ -47,7 +47,7 @@ class FaultProxy final : public Transport {
   ~FaultProxy() override;
 
   std::string_view name() const override;
-  Region allocate(std::size_t bytes, Bell bell) override;
+  Region allocate(std::size_t bytes, Bell bell, int device) override;
   /// Never mapped, so that nothing passes by the proxy.
   RemoteRegion attach(int peer, std::string_view key) override;
   Status put(const RemoteRegion& to, std::size_t offset, const void* from,

@@ -32,14 +32,17 @@ MixedTransport::MixedTransport(std::unique_ptr<Transport> near,
 MixedTransport::~MixedTransport() { close(poll_fd_); }
 
 /// The length of the first key, and both.
-Region MixedTransport::allocate(std::size_t bytes, Bell bell) {
-  const Region near = near_->allocate(bytes, bell);
-  const std::shared_ptr<std::byte> memory(std::make_shared<Region>(near), near.data());
-  const Region far = far_->share(memory, near.bytes(), bell);
+Region MixedTransport::allocate(std::size_t bytes, Bell bell, int device) {
+  const Region near = near_->allocate(bytes, bell, device);
+  const Region far = far_->share(near, bell);
   const auto length = static_cast<std::uint32_t>(near.key().size());
   std::string key(reinterpret_cast<const char*>(&length), sizeof length);
   key += near.key() + far.key();
-  return {{std::make_shared<Region>(far), near.data()}, near.bytes(), std::move(key)};
+  return {near.device(),
+          {std::make_shared<Region>(far), near.data()},
+          near.words(),
+          near.bytes(),
+          std::move(key)};
 }
 
 RemoteRegion MixedTransport::attach(int peer, std::string_view key) {

@@ -20,7 +20,7 @@ class MixedTransport final : public Transport {
   ~MixedTransport() override;
 
   std::string_view name() const override { return name_; }
-  Region allocate(std::size_t bytes, Bell bell) override;
+  Region allocate(std::size_t bytes, Bell bell, int device) override;
   RemoteRegion attach(int peer, std::string_view key) override;
   Status put(const RemoteRegion& to, std::size_t offset, const void* from,
              std::size_t bytes) override {

@@ -19,25 +19,6 @@ std::uint64_t draw_life() {
   return std::uint64_t{random()} << 32 | random();
 }
 
-bool land(std::byte* memory, std::size_t size, const Arrival& arrival) {
-  const auto inside = [&](std::uint64_t offset, std::uint64_t count) {
-    return offset <= size && count <= size - offset;
-  };
-  if (arrival.bytes > 0) {
-    if (!inside(arrival.offset, arrival.bytes)) return false;
-    std::memcpy(memory + arrival.offset, arrival.payload, arrival.bytes);
-  }
-  if (!arrival.has_word) return true;
-  if (!inside(arrival.word_offset, sizeof(Word)) || arrival.word_offset % sizeof(Word) != 0) {
-    return false;
-  }
-  // Pairs with Region::word. What was put before is there: its completion, or its message, was
-  // seen.
-  std::atomic_ref<Word>(*reinterpret_cast<Word*>(memory + arrival.word_offset))
-      .store(arrival.word, std::memory_order_release);
-  return true;
-}
-
 NetworkEngine::NetworkEngine(std::shared_ptr<Doorbell> doorbell, Duration peer_timeout)
     : doorbell_(std::move(doorbell)), peer_timeout_(peer_timeout), last_beat_(steady_now()) {
   if (doorbell_) return;
@@ -53,6 +34,48 @@ void NetworkEngine::on_lost(std::function<void(const Status&)> lost) {
 void NetworkEngine::ring(Bell bell) {
   if (bell == Bell::progress) return parking_.nudge();
   if (must_wake(*doorbell_, Bell::worker)) wake_worker(*doorbell_);
+}
+
+void NetworkEngine::wake(Bell bell) {
+  if (bell == Bell::progress) return parking_.ring();
+  if (must_wake(*doorbell_, Bell::worker)) wake_worker(*doorbell_);
+}
+
+void NetworkEngine::announce_by(std::shared_ptr<Announcer> announcer) {
+  const std::lock_guard lock(mutex_);
+  announcer_ = std::move(announcer);
+}
+
+bool NetworkEngine::land(const SharedMemory& region, const Arrival& arrival) {
+  const auto inside = [&](std::uint64_t offset, std::uint64_t count) {
+    return offset <= region.bytes && count <= region.bytes - offset;
+  };
+  if (arrival.bytes > 0) {
+    if (!inside(arrival.offset, arrival.bytes)) return false;
+    if (region.landing) {
+      region.landing->place(arrival.offset, arrival.payload, arrival.bytes);
+    } else {
+      std::memcpy(region.memory.get() + arrival.offset, arrival.payload, arrival.bytes);
+    }
+  }
+  if (!arrival.has_word) return true;
+  if (!inside(arrival.word_offset, sizeof(Word)) || arrival.word_offset % sizeof(Word) != 0) {
+    return false;
+  }
+  if (region.landing) {
+    region.landing->announce(arrival.word_offset, arrival.word);
+    return true;
+  }
+  auto* const at = reinterpret_cast<Word*>(region.memory.get() + arrival.word_offset);
+  if (announcer_) {
+    announcer_->announce(region.memory, at, arrival.word, region.bell);
+    return true;
+  }
+  // Pairs with Region::word. What was put before is there: its completion, or its message, was
+  // seen.
+  std::atomic_ref<Word>(*at).store(arrival.word, std::memory_order_release);
+  ring(region.bell);
+  return true;
 }
 
 void NetworkEngine::add_loss(const Status& why) {

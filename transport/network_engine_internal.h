@@ -14,6 +14,7 @@
 #include "slipstream/base/time.h"
 #include "slipstream/base/word.h"
 #include "slipstream/transport/doorbell.h"
+#include "slipstream/transport/network_transport.h"
 #include "slipstream/transport/parking_internal.h"
 #include "slipstream/transport/region.h"
 
@@ -32,6 +33,14 @@ struct Signal {
   Word word;
 };
 
+/// Memory of this worker that peers may write.
+struct SharedMemory {
+  std::shared_ptr<std::byte> memory;  // outlives its registration
+  std::size_t bytes = 0;
+  Bell bell = Bell::worker;
+  std::shared_ptr<Landing> landing;  // null: it is there when it has come
+};
+
 /// What arrived for a region in a message: payload, and then a word if there is one.
 struct Arrival {
   std::uint64_t offset = 0;
@@ -41,16 +50,16 @@ struct Arrival {
   std::uint64_t word_offset = 0;
   Word word = 0;
 };
-/// Writes it into memory of `size` bytes. False if it does not fit there: a peer has sent it.
-bool land(std::byte* memory, std::size_t size, const Arrival& arrival);
-
 /// What the engines of networks share: a lock, how their worker and their progress thread sleep and
 /// are woken, and what is told of peers that are lost.
 class NetworkEngine {
  public:
   int progress_fd() const { return parking_.fd(); }
   const std::shared_ptr<Doorbell>& doorbell() const { return doorbell_; }
+  void announce_by(std::shared_ptr<Announcer> announcer);
   void on_lost(std::function<void(const Status&)> lost);
+  /// From any thread, without the lock.
+  void wake(Bell bell);
 
  protected:
   /// `doorbell` is made where it is null.
@@ -61,6 +70,8 @@ class NetworkEngine {
 
   /// Services need no bell on the thread that runs them, which looks at them before it sleeps.
   void ring(Bell bell);
+  /// Writes it there, and rings. False if it does not fit: a peer has sent it.
+  bool land(const SharedMemory& region, const Arrival& arrival);
   /// To be told by `tell_losses`, soon.
   void add_loss(const Status& why);
   bool has_losses() const { return !losses_.empty(); }
@@ -81,6 +92,7 @@ class NetworkEngine {
   std::mutex mutex_;
   std::shared_ptr<Doorbell> doorbell_;
   Parking parking_;
+  std::shared_ptr<Announcer> announcer_;  // null: words are stored as they come
 
  private:
   const Duration peer_timeout_;
@@ -96,9 +108,13 @@ class EngineTransport : public Interface {
   explicit EngineTransport(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
   ~EngineTransport() override { engine_->close(); }
 
-  Region allocate(std::size_t bytes, Bell bell) override { return engine_->allocate(bytes, bell); }
-  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) override {
-    return engine_->share(memory, bytes, bell);
+  Region allocate(std::size_t bytes, Bell bell, int device) override {
+    return engine_->allocate(bytes, bell, device);
+  }
+  using Interface::share;
+  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+               std::shared_ptr<Landing> landing) override {
+    return engine_->share(memory, bytes, bell, std::move(landing));
   }
   RemoteRegion attach(int peer, std::string_view key) override {
     return engine_->attach(peer, key);
@@ -131,6 +147,10 @@ class EngineTransport : public Interface {
   void on_lost(std::function<void(const Status&)> lost) override {
     engine_->on_lost(std::move(lost));
   }
+  void announce_by(std::shared_ptr<Announcer> announcer) override {
+    engine_->announce_by(std::move(announcer));
+  }
+  void ring(Bell bell) override { engine_->wake(bell); }
   std::shared_ptr<Doorbell> doorbell() const override { return engine_->doorbell(); }
 
  protected:

@@ -1,5 +1,7 @@
 #include "slipstream/transport/paced_transport.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 
 namespace slip {
@@ -34,6 +36,12 @@ PacedTransport::~PacedTransport() {
     ending_ = true;
   }
   delayer_.reset();  // runs the deliveries that are left
+}
+
+/// What is copied to wait for its time is the host's.
+Region PacedTransport::allocate(std::size_t bytes, Bell bell, int device) {
+  require_host(device, fmt::format("{} with modelled links", name()));
+  return inner_->allocate(bytes, bell, device);
 }
 
 RemoteRegion PacedTransport::attach(int peer, std::string_view key) {

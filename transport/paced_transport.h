@@ -47,7 +47,7 @@ class PacedTransport final : public Transport {
   ~PacedTransport() override;
 
   std::string_view name() const override { return inner_->name(); }
-  Region allocate(std::size_t bytes, Bell bell) override { return inner_->allocate(bytes, bell); }
+  Region allocate(std::size_t bytes, Bell bell, int device) override;
   /// Never mapped, so that nothing passes by the network.
   RemoteRegion attach(int peer, std::string_view key) override;
   Status put(const RemoteRegion& to, std::size_t offset, const void* from,

@@ -22,4 +22,22 @@ Status out_of_bounds(const RemoteRegion& to, std::size_t offset, std::size_t byt
           to.peer};
 }
 
+Status check_source(const RemoteRegion& to, const void* from, int device) {
+  const int source = gpu::device_of(from);
+  if (source == device) [[likely]]
+    return {};
+  return {Code::invalid_argument,
+          fmt::format("a put into memory of a GPU at rank {} takes its payload from {}, and was "
+                      "given {}; copy it there first",
+                      to.peer, gpu::describe(device), gpu::describe(source)),
+          to.peer};
+}
+
+void require_host(int device, std::string_view transport) {
+  if (device == gpu::host) return;
+  throw Error(Code::not_supported,
+              fmt::format("transport {} has no memory of GPU {}; choose cuda_ipc, ucx or verbs",
+                          transport, device));
+}
+
 }  // namespace slip

@@ -12,14 +12,19 @@ namespace slip {
 /// Moves bytes between workers with one-sided writes. One object per worker.
 ///
 /// Order: words to one peer become visible in posting order, and each only after every byte put to
-/// that peer before it, its own payload included. A word has one writer, and is put as a word alone.
-/// Bytes may be seen before a word that was put earlier: what is still read there, or under way to
-/// there, is put over once the peer has confirmed it, or once `drained`.
-/// Faults that a backend may show: delay, partition, cut, a dead peer. Never loss, duplication or
-/// reordering. What keeps this, backend by backend: docs/ordering.md.
-/// Threads: the hot-path calls of one object come from its worker and, for the services that run
-/// there, from the progress thread; order is that of each thread's own puts. allocate and attach
-/// may be called from any thread.
+/// that peer before it, its own payload included. A word has one writer, and is put as a word
+/// alone. Bytes may be seen before a word that was put earlier: what is still read there, or under
+/// way to there, is put over once the peer has confirmed it, or once `drained`. Memory of GPUs: a
+/// put into a region of a GPU takes its payload from memory of this worker's GPU. It follows what
+/// is enqueued on gpu::current_stream, and takes effect there: the call does not wait, the source
+/// may be written by what is enqueued later, and the word becomes visible, as any other, after
+/// every byte. A bare word of a worker that has such memory follows what is enqueued, too, whatever
+/// region it goes to: so a token follows the kernels that read the slots. What is enqueued and
+/// fails announces nothing, and shows in gpu::Stream::status. Faults that a backend may show:
+/// delay, partition, cut, a dead peer. Never loss, duplication or reordering. What keeps this,
+/// backend by backend: docs/ordering.md. Threads: the hot-path calls of one object come from its
+/// worker and, for the services that run there, from the progress thread; order is that of each
+/// thread's own puts. allocate and attach may be called from any thread.
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -28,9 +33,9 @@ class Transport {
 
   // ---- Set-up: these throw Error.
 
-  /// New memory that peers may write. It is reserved now, so that it cannot run out later.
-  /// Words put into it wake `bell`.
-  virtual Region allocate(std::size_t bytes, Bell bell = Bell::worker) = 0;
+  /// New memory that peers may write, of the host or of a GPU. It is reserved now, so that it
+  /// cannot run out later. Words put into it wake `bell`.
+  virtual Region allocate(std::size_t bytes, Bell bell = Bell::worker, int device = gpu::host) = 0;
 
   /// Opens `peer`'s region by its key. Connects to the peer on first use.
   virtual RemoteRegion attach(int peer, std::string_view key) = 0;

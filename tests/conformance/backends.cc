@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "conformance.h"
+#include "slipstream/gpu/device.h"
 #include "slipstream/runtime/rendezvous_server.h"
 #include "slipstream/runtime/world_internal.h"
 #include "slipstream/transport/verbs/verbs_transport.h"
@@ -207,6 +208,60 @@ std::vector<Backend> all_backends() {
   for (const auto& [name, tls] : {std::pair{"ucx_tcp", "tcp"}, {"ucx_posix", "self,posix"}}) {
     all.push_back({name, over_ucx(real, tls), run_as_processes});
     all.push_back({fmt::format("{}_delayed", name), over_ucx(delayed, tls), run_as_processes});
+  }
+  return all;
+}
+
+namespace {
+
+/// Asked in a process of its own: a driver does not survive a fork.
+std::string why_no_gpu(const std::string& driver) {
+  std::array<int, 2> pipe{};
+  if (pipe2(pipe.data(), O_CLOEXEC) != 0) throw_errno("pipe");
+  const pid_t child = fork();
+  if (child < 0) throw_errno("fork");
+  if (child == 0) {
+    if (!driver.empty()) setenv("SLIP_CUDA_LIBRARY", driver.c_str(), 1);
+    const std::string& why = gpu::usable().message();
+    _exit(write(pipe[1], why.data(), why.size()) == static_cast<ssize_t>(why.size()) ? 0 : 1);
+  }
+  close(pipe[1]);
+  std::string why;
+  char text[256];
+  for (ssize_t got = 0; (got = read(pipe[0], text, sizeof text)) > 0;) {
+    why.append(text, static_cast<std::size_t>(got));
+  }
+  close(pipe[0]);
+  waitpid(child, nullptr, 0);
+  return why;
+}
+
+}  // namespace
+
+std::vector<Backend> gpu_backends() {
+  const bool is_real = std::getenv("SLIP_TEST_GPU") != nullptr;
+  const std::string driver = is_real ? "" : SLIP_FAKE_CUDA;
+  const std::string missing = why_no_gpu(driver);
+  RunOptions ipc;
+  ipc.world.wait_timeout = 60s;
+  ipc.world.transport = "cuda_ipc";
+  if (!is_real) ipc.environment = {{"SLIP_CUDA_LIBRARY", driver}, {"FAKE_CUDA_DELAY_US", "50"}};
+  RunOptions delayed = ipc;
+  delayed.faults = delays();
+  std::vector<Backend> all = {
+      {"cuda_ipc_host", ipc, run_as_processes, missing},
+      {"cuda_ipc", ipc, run_as_processes, missing, 0},
+      {"cuda_ipc_delayed", delayed, run_as_processes, missing, 0},
+  };
+  if (!SLIP_HAVE_UCX) return all;
+  for (const auto& [name, tls] : {std::pair{"ucx_tcp", "tcp"}, {"ucx_posix", "self,posix"}}) {
+    for (const bool is_delayed : {false, true}) {
+      RunOptions ucx = is_delayed ? delayed : ipc;
+      ucx.world.transport = "ucx";
+      ucx.environment.emplace_back("UCX_TLS", tls);
+      all.push_back({fmt::format("{}_gpu{}", name, is_delayed ? "_delayed" : ""), ucx,
+                     run_as_processes, missing, 0});
+    }
   }
   return all;
 }

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -35,14 +38,51 @@ struct Backend {
   /// expects in vain, fails the calling test.
   std::function<void(int workers, const Work& work, const RunOptions& options)> run;
   std::string missing = {};  // why it cannot run here; empty: it can
+  int device = gpu::host;    // whose memory regions are
 };
 
 /// Every backend, by itself and behind the fault proxy. A new one is one more entry.
 std::vector<Backend> all_backends();
 /// Those that can run here, for tests of what stands on them.
 std::vector<Backend> backends();
+/// Those with memory of a GPU, a fake one (tests/gpu/fake_cuda) or with SLIP_TEST_GPU=1
+/// the machine's.
+std::vector<Backend> gpu_backends();
 
 std::ostream& operator<<(std::ostream& out, const Backend& backend);
+
+// ---- Memory that may be a GPU's.
+
+/// Payloads of the host, in memory that regions of `device` take them from.
+class Payloads {
+ public:
+  explicit Payloads(int device) : device_(device) {}
+  /// Valid until the next call, for what is put on this thread's stream.
+  const void* at(const void* data, std::size_t bytes);
+
+ private:
+  int device_;
+  std::size_t bytes_ = 0;
+  std::shared_ptr<std::byte> memory_;
+};
+
+/// What lies in a region now.
+class Contents {
+ public:
+  Contents(const Region& region, std::size_t offset, std::size_t bytes);
+  const std::byte* data() const { return data_; }
+  std::byte operator[](std::size_t i) const { return data_[i]; }
+  template <class T>
+  T as(std::size_t i = 0) const {
+    T value;
+    std::memcpy(&value, data_ + i * sizeof value, sizeof value);
+    return value;
+  }
+
+ private:
+  const std::byte* data_;
+  std::vector<std::byte> copy_;  // of a GPU's memory
+};
 
 // ---- Processes.
 

@@ -23,6 +23,9 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
+/// Regions of the backend under test, and payloads for them.
+int device();
+
 class Conformance : public ::testing::TestWithParam<Backend> {
  protected:
   void SetUp() override {
@@ -32,9 +35,17 @@ class Conformance : public ::testing::TestWithParam<Backend> {
   void run(int workers, const Work& work, const RunOptions& options) {
     GetParam().run(workers, work, options);
   }
-  /// Behind a proxy, rounds are longer.
-  int rounds(int many, int few) const { return GetParam().defaults.faults ? few : many; }
+  /// Behind a proxy, and on a GPU, rounds are longer.
+  int rounds(int many, int few) const {
+    return GetParam().defaults.faults || GetParam().device != gpu::host ? few : many;
+  }
 };
+
+int device() { return Conformance::GetParam().device; }
+
+Region allocate(World& world, const char* name, std::size_t bytes) {
+  return world.allocate(name, bytes, Bell::worker, device());
+}
 
 void expect_ok(const Status& status) { EXPECT_TRUE(status.ok()) << status.message(); }
 
@@ -45,19 +56,20 @@ class Side {
   Side(World& world, std::size_t payload)
       : world(world),
         peer(1 - world.rank()),
-        here(world.allocate("side", 64 + payload)),
+        payload_bytes(payload),
+        here(allocate(world, "side", 64 + payload)),
         there(world.attach(peer, "side")) {
     world.bootstrap().fence(60s);  // so that neither frees it before the other has it
   }
 
   Word word(int index) const { return here.word(8 * static_cast<std::size_t>(index)); }
-  const std::byte* payload() const { return here.data() + 64; }
+  Contents payload() const { return {here, 64, payload_bytes}; }
 
   void put(std::size_t at, const void* from, std::size_t bytes) const {
-    expect_ok(world.transport().put(there, 64 + at, from, bytes));
+    expect_ok(world.transport().put(there, 64 + at, sources.at(from, bytes), bytes));
   }
   void put_signal(const void* from, std::size_t bytes, int index, Word word) const {
-    expect_ok(world.transport().put_signal(there, 64, from, bytes,
+    expect_ok(world.transport().put_signal(there, 64, sources.at(from, bytes), bytes,
                                            8 * static_cast<std::size_t>(index), word));
   }
   void signal(int index, Word word) const { put_signal(nullptr, 0, index, word); }
@@ -71,8 +83,10 @@ class Side {
 
   World& world;
   int peer;
+  std::size_t payload_bytes;
   Region here;
   RemoteRegion there;
+  mutable Payloads sources{device()};
 };
 
 void fill(std::vector<std::uint64_t>& payload, std::uint64_t round) {
@@ -83,9 +97,12 @@ void fill(std::vector<std::uint64_t>& payload, std::uint64_t round) {
 
 TEST_P(Conformance, a_new_region_is_zero_and_has_its_size) {
   run(1, [](World& world) {
-    const Region region = world.allocate("zero", 5000);
+    const Region region = allocate(world, "zero", 5000);
     EXPECT_EQ(region.bytes(), 5000u);
-    for (std::size_t i = 0; i < 5000; ++i) ASSERT_EQ(region.data()[i], std::byte{0}) << i;
+    EXPECT_EQ(region.device(), device());
+    const Contents contents(region, 0, 5000);
+    for (std::size_t i = 0; i < 5000; ++i) ASSERT_EQ(contents[i], std::byte{0}) << i;
+    for (std::size_t i = 0; i < 5000 / 8; ++i) ASSERT_EQ(region.word(8 * i), 0u) << i;
   });
 }
 
@@ -97,25 +114,29 @@ TEST_P(Conformance, a_put_lands) {
     side.signal(0, 1);
     if (!side.await(0, 1)) return;
     const std::string expected = "from rank " + std::to_string(side.peer);
-    EXPECT_EQ(std::memcmp(side.payload() + 100, expected.data(), expected.size()), 0);
-    EXPECT_EQ(side.payload()[99], std::byte{0});
-    EXPECT_EQ(side.payload()[100 + expected.size()], std::byte{0});
+    const Contents payload = side.payload();
+    EXPECT_EQ(std::memcmp(payload.data() + 100, expected.data(), expected.size()), 0);
+    EXPECT_EQ(payload[99], std::byte{0});
+    EXPECT_EQ(payload[100 + expected.size()], std::byte{0});
   });
 }
 
 TEST_P(Conformance, two_regions_do_not_touch_each_other) {
   run(2, [](World& world) {
     const int peer = 1 - world.rank();
-    const std::array regions{world.allocate("first", 128), world.allocate("second", 128)};
+    const std::array regions{allocate(world, "first", 128), allocate(world, "second", 128)};
+    Payloads sources(device());
     const std::array remotes{world.attach(peer, "first"), world.attach(peer, "second")};
     for (std::size_t r = 0; r < 2; ++r) {
       const std::vector<std::byte> payload(64, std::byte(r + 1));
-      expect_ok(world.transport().put_signal(remotes[r], 64, payload.data(), 64, 0, r + 1));
+      expect_ok(world.transport().put_signal(remotes[r], 64, sources.at(payload.data(), 64), 64, 0,
+                                             r + 1));
     }
     for (std::size_t r = 0; r < 2; ++r) {
       expect_ok(world.wait_until([&] { return regions[r].word(0) == r + 1; }, world.deadline(),
                                  "a region's word"));
-      for (std::size_t i = 64; i < 128; ++i) EXPECT_EQ(regions[r].data()[i], std::byte(r + 1));
+      const Contents payload(regions[r], 64, 64);
+      for (std::size_t i = 0; i < 64; ++i) EXPECT_EQ(payload[i], std::byte(r + 1));
     }
   });
 }
@@ -149,13 +170,15 @@ TEST_P(Conformance, a_put_out_of_bounds_is_refused_and_names_the_peer) {
 
 TEST_P(Conformance, a_world_of_one_writes_to_itself) {
   run(1, [](World& world) {
-    const Region region = world.allocate("self", 128);
+    const Region region = allocate(world, "self", 128);
+    Payloads sources(device());
     const RemoteRegion self = world.attach(0, "self");
     const std::uint64_t value = 42;
-    expect_ok(world.transport().put_signal(self, 64, &value, sizeof value, 0, 7));
+    expect_ok(world.transport().put_signal(self, 64, sources.at(&value, sizeof value), sizeof value,
+                                           0, 7));
     expect_ok(
         world.wait_until([&] { return region.word(0) == 7; }, world.deadline(), "its own word"));
-    EXPECT_EQ(region.word(64), 42u);
+    EXPECT_EQ(Contents(region, 64, 8).as<std::uint64_t>(), 42u);
     world.goodbye();
   });
 }
@@ -176,7 +199,7 @@ TEST_P(Conformance, a_payload_is_whole_when_its_word_is_visible) {
         if (!side.await(0, round)) return;  // it may be overwritten
       } else {
         if (!side.await(0, round)) return;
-        ASSERT_TRUE(is_whole(side.payload(), words, round)) << "round " << round;
+        ASSERT_TRUE(is_whole(side.payload().data(), words, round)) << "round " << round;
         side.signal(0, round);
       }
     }
@@ -198,7 +221,7 @@ TEST_P(Conformance, a_word_before_its_payload_is_detected) {
         side.put(4 * words, payload.data() + words / 2, 4 * words);
       } else {
         if (!side.await(0, round)) return;
-        ASSERT_FALSE(is_whole(side.payload(), words, round)) << "round " << round;
+        ASSERT_FALSE(is_whole(side.payload().data(), words, round)) << "round " << round;
         side.signal(0, round);
       }
     }
@@ -210,7 +233,7 @@ TEST_P(Conformance, a_word_follows_all_earlier_puts_to_the_peer) {
   run(2, [count](World& world) {
     constexpr std::size_t words = 512;
     const Side side(world, 0);
-    const Region other = world.allocate("other", 8 * words);
+    const Region other = allocate(world, "other", 8 * words);
     const RemoteRegion others = world.attach(side.peer, "other");
     std::vector<std::uint64_t> payload(words);
     for (int r = 1; r <= count; ++r) {
@@ -218,13 +241,15 @@ TEST_P(Conformance, a_word_follows_all_earlier_puts_to_the_peer) {
       if (world.rank() == 0) {
         fill(payload, round);
         for (std::size_t i = 0; i < words; i += 128) {
-          expect_ok(world.transport().put(others, 8 * i, payload.data() + i, 8 * 128));
+          expect_ok(world.transport().put(others, 8 * i,
+                                          side.sources.at(payload.data() + i, 8 * 128), 8 * 128));
         }
         side.signal(0, round);
         if (!side.await(0, round)) return;
       } else {
         if (!side.await(0, round)) return;
-        ASSERT_TRUE(is_whole(other.data(), words, round)) << "round " << round;
+        ASSERT_TRUE(is_whole(Contents(other, 0, 8 * words).data(), words, round))
+            << "round " << round;
         side.signal(0, round);
       }
     }
@@ -261,18 +286,19 @@ TEST_P(Conformance, words_arrive_in_order) {
 TEST_P(Conformance, each_writer_has_its_own_word) {
   run(5, [](World& world) {
     const auto lane = [](int rank) { return static_cast<std::size_t>(rank) * 64; };
-    const Region region = world.allocate("lanes", 5 * 64);
+    const Region region = allocate(world, "lanes", 5 * 64);
+    Payloads sources(device());
     const RemoteRegion root = world.attach(0, "lanes");
     for (std::uint64_t k = 1; k <= 200; ++k) {
       const std::uint64_t payload = pattern(k, lane(world.rank()));
-      expect_ok(world.transport().put_signal(root, lane(world.rank()) + 8, &payload, 8,
-                                             lane(world.rank()), k));
+      expect_ok(world.transport().put_signal(root, lane(world.rank()) + 8, sources.at(&payload, 8),
+                                             8, lane(world.rank()), k));
     }
     if (world.rank() != 0) return;
     for (int rank = 0; rank < 5; ++rank) {
       expect_ok(world.wait_until([&] { return region.word(lane(rank)) == 200; }, world.deadline(),
                                  "a writer's last word"));
-      EXPECT_EQ(region.word(lane(rank) + 8), pattern(200, lane(rank)));
+      EXPECT_EQ(Contents(region, lane(rank) + 8, 8).as<std::uint64_t>(), pattern(200, lane(rank)));
     }
   });
 }
@@ -288,7 +314,7 @@ TEST_P(Conformance, drained_says_that_puts_have_taken_effect) {
       world.bootstrap().put("flushed", "yes");  // by another way than the transport
     } else {
       EXPECT_EQ(world.bootstrap().get("flushed", 60s), "yes");
-      for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(side.here.word(64 + 8 * i), 99u);
+      for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(side.payload().as<std::uint64_t>(i), 99u);
     }
   });
 }
@@ -300,7 +326,7 @@ TEST_P(Conformance, attach_waits_until_the_owner_has_allocated) {
     if (world.rank() == 1) {
       world.set_compute_time(30ms);
       world.compute([] {});
-      const Region region = world.allocate("late", 256);
+      const Region region = allocate(world, "late", 256);
       expect_ok(
           world.wait_until([&] { return region.word(0) == 5; }, world.deadline(), "the word"));
     } else {
@@ -332,7 +358,7 @@ TEST_P(Conformance, attaching_to_what_nobody_allocates_fails_and_names_it) {
 
 TEST_P(Conformance, memory_may_be_written_until_all_have_said_goodbye) {
   run(3, [](World& world) {
-    const Region region = world.allocate("memory", 64);
+    const Region region = allocate(world, "memory", 64);
     const RemoteRegion next = world.attach((world.rank() + 1) % 3, "memory");
     world.set_compute_time(world.rank() * 20ms);  // the last comes when the others wait
     world.compute([] {});
@@ -429,7 +455,7 @@ TEST_P(Conformance, puts_tokens_and_requests_complete_while_the_target_computes)
       world.set_compute_time(1s);
       for (int second = 0; second < 30 && side.word(0) == 0; ++second) world.compute([] {});
       EXPECT_EQ(side.word(0), 1u) << "nothing came through while it computed";
-      EXPECT_TRUE(is_whole(side.payload(), 512, 1));
+      EXPECT_TRUE(is_whole(side.payload().data(), 512, 1));
       EXPECT_EQ(tokens.count(0, 0), 1);  // the peer has entered iteration 0
     } else {
       RingSender requests(world, 0, "requests", capacity);
@@ -462,6 +488,7 @@ TEST_P(Conformance, puts_tokens_and_requests_complete_while_the_target_computes)
 // ---- Faults.
 
 TEST_P(Conformance, corruption_is_detected_by_the_update_queue) {
+  if (device() != gpu::host) GTEST_SKIP() << "updates in a GPU's memory have no checksums";
   RunOptions options = GetParam().defaults;
   if (!options.faults) options.faults.emplace();
   options.faults->corrupt_probability = 0.3;
@@ -479,7 +506,7 @@ TEST_P(Conformance, corruption_is_detected_by_the_update_queue) {
         std::vector<std::byte> update(bytes);
         int damaged = 0;
         for (Iteration k = 0; k < 64; ++k) {
-          for (std::size_t i = 0; i < bytes; ++i) update[i] = std::byte(pattern(k, i));
+          for (std::size_t i = 0; i < bytes; ++i) update[i] = std::byte(key({k, i}));
           if (world.rank() == 0) {
             expect_ok(queue.enqueue(0, k, update.data()));
             continue;
@@ -527,8 +554,10 @@ TEST_P(Conformance, a_cut_peer_is_lost_to_the_sender) {
       options);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Conformance, ::testing::ValuesIn(all_backends()),
-                         [](const auto& info) { return info.param.name; });
+const auto name_of = [](const auto& info) { return info.param.name; };
+
+INSTANTIATE_TEST_SUITE_P(Backends, Conformance, ::testing::ValuesIn(all_backends()), name_of);
+INSTANTIATE_TEST_SUITE_P(GpuBackends, Conformance, ::testing::ValuesIn(gpu_backends()), name_of);
 
 }  // namespace
 }  // namespace slip::testing

@@ -12,6 +12,7 @@
 
 #include "conformance.h"
 #include "slipstream/base/random.h"
+#include "slipstream/gpu/memory.h"
 
 namespace slip::testing {
 namespace {
@@ -22,6 +23,26 @@ std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise)
 }
 
 }  // namespace
+
+const void* Payloads::at(const void* data, std::size_t bytes) {
+  if (device_ == gpu::host || bytes == 0) return data;
+  if (bytes > bytes_) {
+    memory_ = gpu::allocate(device_, bytes);
+    bytes_ = bytes;
+  }
+  gpu::copy(memory_.get(), data, bytes, gpu::current_stream(device_)).throw_if_failed();
+  return memory_.get();
+}
+
+Contents::Contents(const Region& region, std::size_t offset, std::size_t bytes)
+    : data_(region.data() + offset) {
+  if (region.device() == gpu::host) return;
+  copy_.resize(bytes);
+  const gpu::Stream stream(region.device());
+  gpu::copy(copy_.data(), data_, bytes, stream).throw_if_failed();
+  stream.synchronize().throw_if_failed();
+  data_ = copy_.data();
+}
 
 void for_seeds(int count, FunctionRef<void(std::uint64_t)> body, std::uint64_t most) {
   const std::uint64_t first = number_from_environment("SLIP_TEST_SEED", 1);

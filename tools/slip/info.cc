@@ -15,6 +15,7 @@
 #include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/topology.h"
 #include "slipstream/runtime/world.h"
+#include "slipstream/tools/slip/gpu_paths.h"
 #include "slipstream/tools/slip/machine.h"
 #include "slipstream/trainer/table.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
@@ -126,7 +127,7 @@ std::string between_hosts_text(const VerbsStatus& verbs) {
   return "ucx, as verbs is absent";
 }
 
-std::string transports_text() {
+std::string transports_text(const GpuPaths& gpus) {
   const VerbsStatus verbs = verbs_here();
   return "Transports\n" +
          lines_of({{"shm", "available: processes of one host, memory files"},
@@ -135,8 +136,15 @@ std::string transports_text() {
                    {"ucx", ucx_text()},
                    {"verbs", verbs.unusable.empty() ? "available: " + verbs.description
                                                     : "absent: " + verbs.unusable},
-                   {"cuda_ipc", "absent: not built in"},
+                   {"cuda_ipc", gpus.unusable.empty()
+                                    ? "available: processes of one host, memory of GPUs"
+                                    : "absent: " + gpus.unusable},
                    {"between hosts", between_hosts_text(verbs)}});
+}
+
+/// Nothing where no GPU can be used.
+std::string gpus_text(const GpuPaths& gpus) {
+  return gpus.unusable.empty() ? "Memory of GPUs\n" + lines_of(gpus.lines) + "\n" : "";
 }
 
 /// Who started this process, and how its workers would meet.
@@ -190,7 +198,8 @@ class Info final : public Command {
         .add("workers", workers_,
              "local workers whose cores and paths are shown, unless a launcher has started some",
              Range::between(1, 65536))
-        .add("transport", transport_, {"auto", "shm", "ucx", "verbs"}, "what is asked for")
+        .add("transport", transport_, {"auto", "shm", "cuda_ipc", "ucx", "verbs"},
+             "what is asked for")
         .add("topology", topology_, "FILE of 'lstopo --of xml', a machine to place workers on");
     add_common_options();
   }
@@ -202,9 +211,10 @@ class Info final : public Command {
     const auto machine = std::make_shared<const Machine>(here ? read_machine() : read_file());
     const std::vector<Topology::Member> members(static_cast<std::size_t>(workers_), {0, cpus});
     const Topology topology(members, {machine});
-    fmt::print("{}\n{}\n{}\n{}\n{}\n{}\n{}", build_text(), machine_text(*machine, cpus),
-               resources_text(this_machine()), transports_text(), launcher_text(),
-               workers_text(topology), paths_text(workers_, [this](int, int) {
+    const GpuPaths gpus = try_gpu_paths(*machine);
+    fmt::print("{}\n{}\n{}\n{}\n{}{}\n{}\n{}", build_text(), machine_text(*machine, cpus),
+               resources_text(this_machine()), transports_text(gpus), gpus_text(gpus),
+               launcher_text(), workers_text(topology), paths_text(workers_, [this](int, int) {
                  return transport_ == "auto" ? World::Path{"shm", "same host"}
                                              : World::Path{transport_, "asked for"};
                }));
@@ -219,7 +229,9 @@ class Info final : public Command {
     const World world = World::connect(options);
     const Topology& topology = world.topology();
     if (world.rank() != 0) return done;
-    fmt::print("{}\n{}\n{}\n{}\n{}", build_text(), transports_text(), launcher_text(),
+    const GpuPaths gpus = try_gpu_paths(read_machine());
+    fmt::print("{}\n{}\n{}{}\n{}\n{}", build_text(), transports_text(gpus), gpus_text(gpus),
+               launcher_text(),
                workers_text(topology), paths_text(world.size(), [&world](int from, int to) {
                  return world.path(from, to);
                }));

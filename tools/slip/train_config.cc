@@ -6,6 +6,7 @@
 #include <array>
 #include <string_view>
 
+#include "slipstream/gpu/device.h"
 #include "slipstream/trainer/learning_rate.h"
 #include "slipstream/trainer/quantity.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
@@ -27,15 +28,16 @@ bool has_links(const TrainConfig& config) {
 
 void check_transport(const TrainConfig& config) {
   const std::string& name = config.transport;
+  std::string why;
   if (name == "cuda_ipc") {
-    fail(
-        fmt::format("--transport is '{}', which is not built in; allowed are auto, threads, shm, "
-                    "ucx, verbs, sim",
-                    name));
+    why = gpu::usable().message();
+  } else if (name == "ucx") {
+    why = ucx_unavailable();
+  } else if (name == "verbs") {
+    why = verbs_status(verbs_settings_from_environment()).unusable;
+  } else {
+    return;
   }
-  if (name != "ucx" && name != "verbs") return;
-  const std::string why =
-      name == "ucx" ? ucx_unavailable() : verbs_status(verbs_settings_from_environment()).unusable;
   if (!why.empty()) fail(fmt::format("--transport is {}, which is not available: {}", name, why));
   if (has_links(config)) {
     fail(

@@ -12,12 +12,11 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
-#include <mutex>
 #include <string>
-#include <unordered_map>
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/random.h"
+#include "slipstream/transport/local_memory_internal.h"
 
 namespace slip::shm {
 namespace {
@@ -37,28 +36,10 @@ std::size_t number_in(const char* path) {
   return std::strtoull(text.c_str(), nullptr, 10);
 }
 
-/// Segments of this process, so that workers that are threads share addresses and lifetimes.
-class LocalSegments {
- public:
-  void add(std::uint64_t serial, const std::shared_ptr<std::byte>& memory) {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(segments_, [](const auto& entry) { return entry.second.expired(); });
-    segments_[serial] = memory;
-  }
-  std::shared_ptr<std::byte> find(std::uint64_t serial) {
-    const std::lock_guard lock(mutex_);
-    const auto found = segments_.find(serial);
-    return found == segments_.end() ? nullptr : found->second.lock();
-  }
-  static LocalSegments& instance() {
-    static LocalSegments segments;
-    return segments;
-  }
-
- private:
-  std::mutex mutex_;
-  std::unordered_map<std::uint64_t, std::weak_ptr<std::byte>> segments_;
-};
+LocalMemory& local_segments() {
+  static LocalMemory segments;
+  return segments;
+}
 
 std::shared_ptr<std::byte> map_file(int fd, std::size_t bytes, bool close_with_it) {
   void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -105,11 +86,11 @@ std::size_t available_memory() {
   return available;
 }
 
-Segment create_segment(std::size_t bytes) {
+Segment create_segment(std::size_t bytes, Backing backing) {
   static std::atomic<std::uint64_t> serials{0};
   bytes = std::max<std::size_t>(bytes, 1);
   // The kernel would grant it and kill somebody later.
-  if (bytes > available_memory()) {
+  if (backing == Backing::reserved && bytes > available_memory()) {
     throw Error(Code::out_of_memory,
                 fmt::format("cannot reserve {} bytes of shared memory: {} are available; use fewer "
                             "workers, a smaller model or a smaller max_gap",
@@ -125,14 +106,18 @@ Segment create_segment(std::size_t bytes) {
     throw;
   }
   // After mapping, which a limit may refuse at once.
-  if (const int error = posix_fallocate(fd, 0, static_cast<off_t>(bytes)); error != 0) {
+  const auto length = static_cast<off_t>(bytes);
+  const int error = backing == Backing::reserved ? posix_fallocate(fd, 0, length)
+                    : ftruncate(fd, length) != 0 ? errno
+                                                 : 0;
+  if (error != 0) {
     errno = error;
     throw_errno(fmt::format("cannot reserve {} bytes of shared memory", bytes));
   }
   struct stat status {};
   if (fstat(fd, &status) != 0) throw_errno("cannot look at shared memory");
   segment.key = {host_identity(), getpid(), fd, bytes, ++serials, status.st_ino};
-  LocalSegments::instance().add(segment.key.serial, segment.memory);
+  local_segments().add(segment.key.serial, segment.memory);
   return segment;
 }
 
@@ -143,7 +128,7 @@ std::shared_ptr<std::byte> map_segment(const SegmentKey& key, int rank) {
                 rank);
   }
   if (key.pid == getpid()) {
-    if (auto memory = LocalSegments::instance().find(key.serial)) return memory;
+    if (auto memory = local_segments().find(key.serial)) return memory;
     throw Error(Code::peer_lost, fmt::format("rank {} has freed the region", rank), rank);
   }
   const std::string path = fmt::format("/proc/{}/fd/{}", key.pid, key.fd);

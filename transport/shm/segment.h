@@ -27,8 +27,11 @@ struct Segment {
 /// process-id namespace.
 std::uint64_t host_identity();
 
-/// Zeroed memory, reserved now: Error(out_of_memory) says how much was asked for and what there is.
-Segment create_segment(std::size_t bytes);
+/// Whether memory is taken at once, or page by page as it is touched.
+enum class Backing { reserved, sparse };
+
+/// Zeroed memory; reserved now: Error(out_of_memory) says how much was asked for and what there is.
+Segment create_segment(std::size_t bytes, Backing backing = Backing::reserved);
 
 /// Maps a segment of this or another process; the owner's own memory where it is this process.
 /// `rank` is for messages.

@@ -101,8 +101,16 @@ std::shared_ptr<Doorbell> ShmTransport::doorbell() const {
   return {impl_->control.memory, impl_->doorbell};
 }
 
-Region ShmTransport::allocate(std::size_t bytes, Bell bell) {
-  const shm::Segment segment = shm::create_segment(bytes);
+Region ShmTransport::allocate(std::size_t bytes, Bell bell, int device) {
+  require_host(device, name());
+  return publish(shm::create_segment(bytes), bell);
+}
+
+Region ShmTransport::allocate_words(std::size_t bytes, Bell bell) {
+  return publish(shm::create_segment(bytes, shm::Backing::sparse), bell);
+}
+
+Region ShmTransport::publish(const shm::Segment& segment, Bell bell) const {
   RegionKey key;
   key.memory = segment.key;
   key.control = impl_->control.key;

@@ -78,7 +78,8 @@ void Fabric::deliver(Message* message) {
   free_.push_back(message);
 }
 
-Region SimTransport::allocate(std::size_t bytes, Bell bell) {
+Region SimTransport::allocate(std::size_t bytes, Bell bell, int device) {
+  require_host(device, name());
   // Zeroed by calloc, so that pages of large regions take memory only once they are touched.
   constexpr std::size_t line = 64;
   std::size_t space = std::max(bytes, line) + line;

@@ -92,7 +92,7 @@ class SimTransport final : public Transport {
         instant_(delivery == Delivery::instant || fabric.network_.instant()) {}
 
   std::string_view name() const override { return "sim"; }
-  Region allocate(std::size_t bytes, Bell bell) override;
+  Region allocate(std::size_t bytes, Bell bell, int device) override;
   RemoteRegion attach(int peer, std::string_view key) override;
   Status put(const RemoteRegion& to, std::size_t offset, const void* from,
              std::size_t bytes) override;

@@ -121,7 +121,8 @@ Engine::~Engine() {
   if (worker_ != nullptr) library().ucp_worker_destroy(worker_);
 }
 
-Region Engine::allocate(std::size_t bytes, Bell bell) {
+Region Engine::allocate(std::size_t bytes, Bell bell, int device) {
+  require_host(device, "ucx");
   bytes = std::max<std::size_t>(bytes, 1);
   if (bytes > shm::available_memory()) {
     throw Error(Code::out_of_memory,
@@ -145,10 +146,11 @@ Region Engine::allocate(std::size_t bytes, Bell bell) {
   }
   std::memset(attributes.address, 0, bytes);
   return publish(handle, {std::shared_ptr<void>(), static_cast<std::byte*>(attributes.address)},
-                 bytes, bell);
+                 bytes, bell, nullptr);
 }
 
-Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) {
+Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+                     std::shared_ptr<Landing> landing) {
   ucp_mem_map_params_t params{};
   params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
   params.address = memory.get();
@@ -159,19 +161,24 @@ Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes
     check(library().ucp_mem_map(context_.get(), &params, &handle),
           fmt::format("cannot register {} bytes; is enough memory lockable (ulimit -l)?", bytes));
   }
-  return publish(handle, memory, bytes, bell);
+  return publish(handle, memory, bytes, bell, std::move(landing));
 }
 
 /// `memory` is kept for as long as the region.
 Region Engine::publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std::size_t bytes,
-                       Bell bell) {
+                       Bell bell, std::shared_ptr<Landing> landing) {
   RegionKey key;
   std::byte* const data = memory.get();
   {
     const std::lock_guard lock(mutex_);
     key.rkey = pack_key(handle);
     key.region = ++last_region_;
-    regions_[key.region] = {memory, bytes, bell, handle};
+    LocalRegion& region = regions_[key.region];
+    region.memory = memory;
+    region.bytes = bytes;
+    region.bell = bell;
+    region.handle = handle;
+    region.landing = landing;
     spans_[data] = bytes;
   }
   key.address = reinterpret_cast<std::uint64_t>(data);
@@ -180,6 +187,7 @@ Region Engine::publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std:
   key.life = life_;
   key.doorbell = reinterpret_cast<std::uint64_t>(doorbell_.get());
   key.doorbell_rkey = doorbell_rkey_;
+  key.has_landing = landing != nullptr;
   key.address_of_worker = address_;
   const auto free = [self = shared_from_this(), id = key.region](std::byte*) {
     const std::lock_guard lock(self->mutex_);
@@ -226,8 +234,10 @@ RemoteRegion Engine::attach(int peer, std::string_view packed) {
       throw Error(Code::bad_data,
                   fmt::format("UCX: cannot read the key of rank {}: {}", peer, text(status)), peer);
     }
-    remote->direct = has_puts(owner.endpoint);
-    map(*remote, key);
+    if (!key.has_landing) {  // else its owner is to be told of all that comes
+      remote->direct = has_puts(owner.endpoint);
+      map(*remote, key);
+    }
   }
   return {peer, key.bytes, key.bell, {remote, reinterpret_cast<std::byte*>(remote.get())}, nullptr};
 }
@@ -358,8 +368,9 @@ Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from,
   const std::lock_guard lock(mutex_);
   Peer* const there = remote.peer;
   if (there != nullptr && !there->failure) return there->failure;
-  // Nothing that UCX carries may be overtaken.
-  if (remote.mapped != nullptr && there->drained == there->posted) {
+  // Nothing that UCX carries may be overtaken. Who has memory of a GPU has words stored behind what
+  // is on its way there.
+  if (remote.mapped != nullptr && !announcer_ && there->drained == there->posted) {
     return put_mapped(*there, to, offset, from, bytes, signal);
   }
   Message message{};

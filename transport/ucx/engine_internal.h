@@ -45,8 +45,9 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  Region allocate(std::size_t bytes, Bell bell);
-  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell);
+  Region allocate(std::size_t bytes, Bell bell, int device);
+  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+               std::shared_ptr<Landing> landing);
   RemoteRegion attach(int peer, std::string_view key);
   Status put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
              const Signal* signal);
@@ -85,10 +86,7 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
     std::uint64_t region = 0;
   };
   /// It stays while a peer is attached, so that what is still under way harms nobody.
-  struct LocalRegion {
-    std::shared_ptr<std::byte> memory;
-    std::size_t bytes = 0;
-    Bell bell = Bell::worker;
+  struct LocalRegion : SharedMemory {
     ucp_mem_h handle = nullptr;
     int attached = 0;
     bool freed = false;
@@ -108,7 +106,8 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
 
   void make_doorbell();
   std::string pack_key(ucp_mem_h handle) const;
-  Region publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std::size_t bytes, Bell bell);
+  Region publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std::size_t bytes, Bell bell,
+                 std::shared_ptr<Landing> landing);
   void release(std::uint64_t region);
   void release_all();
   Peer& connect(int rank, std::uint64_t life, std::string_view address);

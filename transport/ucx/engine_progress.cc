@@ -105,13 +105,9 @@ void Engine::answer(const Message& message, const std::string& payload) {
 bool Engine::land(const Message& message, const std::byte* payload, std::size_t bytes) {
   const auto found = regions_.find(message.region);
   if (found == regions_.end()) return true;  // freed since
-  const LocalRegion& region = found->second;
   const bool has_word = message.kind == Kind::signal;
-  const Arrival arrival{message.offset,      payload,     bytes, has_word,
-                        message.word_offset, message.word};
-  if (!slip::land(region.memory.get(), region.bytes, arrival)) return false;
-  if (has_word) ring(region.bell);
-  return true;
+  return NetworkEngine::land(
+      found->second, {message.offset, payload, bytes, has_word, message.word_offset, message.word});
 }
 
 // ---- Losses.

@@ -17,7 +17,8 @@ struct Head {
   std::uint64_t bytes;
   std::uint64_t life;
   std::uint64_t doorbell;
-  std::uint16_t bell;
+  std::uint8_t bell;
+  std::uint8_t has_landing;
   std::uint16_t rkey_bytes;
   std::uint16_t doorbell_bytes;
   std::uint16_t worker_bytes;
@@ -41,7 +42,8 @@ std::string pack(const RegionKey& key) {
   head.bytes = key.bytes;
   head.life = key.life;
   head.doorbell = key.doorbell;
-  head.bell = static_cast<std::uint16_t>(key.bell);
+  head.bell = static_cast<std::uint8_t>(key.bell);
+  head.has_landing = key.has_landing ? 1 : 0;
   head.rkey_bytes = length_of(key.rkey);
   head.doorbell_bytes = length_of(key.doorbell_rkey);
   head.worker_bytes = length_of(key.address_of_worker);
@@ -65,7 +67,14 @@ RegionKey unpack(std::string_view text, int peer) {
     text.remove_prefix(bytes);
     return part;
   };
-  RegionKey key{head.region, head.address, head.bytes, bell, head.life, head.doorbell, {}, {}, {}};
+  RegionKey key;
+  key.region = head.region;
+  key.address = head.address;
+  key.bytes = head.bytes;
+  key.bell = bell;
+  key.has_landing = head.has_landing != 0;
+  key.life = head.life;
+  key.doorbell = head.doorbell;
   key.rkey = next(head.rkey_bytes);
   key.doorbell_rkey = next(head.doorbell_bytes);
   key.address_of_worker = next(head.worker_bytes);

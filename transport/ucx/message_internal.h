@@ -48,6 +48,7 @@ struct RegionKey {
   std::uint64_t address = 0;  // in the owner's process
   std::uint64_t bytes = 0;
   Bell bell = Bell::worker;
+  bool has_landing = false;    // its owner is to be told of all that comes
   std::uint64_t life = 0;      // the owner's
   std::uint64_t doorbell = 0;  // its address in the owner's process
   std::string rkey;            // as UCX packs it

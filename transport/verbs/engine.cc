@@ -11,6 +11,7 @@
 
 #include "slipstream/transport/shm/segment.h"
 #include "slipstream/transport/verbs/engine_internal.h"
+#include "slipstream/transport/verbs/gpu_memory_internal.h"
 
 namespace slip::verbs {
 namespace {
@@ -84,7 +85,8 @@ Engine::~Engine() {
   peers_.clear();  // before what their requests refer to
 }
 
-Region Engine::allocate(std::size_t bytes, Bell bell) {
+Region Engine::allocate(std::size_t bytes, Bell bell, int device) {
+  require_host(device, "verbs");
   bytes = std::max<std::size_t>(bytes, 1);
   if (bytes > shm::available_memory()) {
     throw Error(Code::out_of_memory,
@@ -95,18 +97,34 @@ Region Engine::allocate(std::size_t bytes, Bell bell) {
   Memory memory = page_memory(bytes);
   if (!memory) throw Error(Code::out_of_memory, fmt::format("cannot reserve {} bytes", bytes));
   std::memset(memory.get(), 0, bytes);
-  return share(std::shared_ptr<std::byte>(std::move(memory)), bytes, bell);
+  return share(std::shared_ptr<std::byte>(std::move(memory)), bytes, bell, nullptr);
 }
 
-Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) {
+Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+                     std::shared_ptr<Landing> landing) {
+  return publish(memory, bytes, bell, device_.register_memory(memory.get(), bytes),
+                 std::move(landing));
+}
+
+std::optional<Region> Engine::share_gpu(const Region& region, Bell bell,
+                                        std::shared_ptr<Landing> landing, std::string* why) {
+  GpuRegistration memory = register_gpu(device_, region.device(), region.data(), region.bytes());
+  *why = memory.choice.why;
+  if (!memory.registration) return std::nullopt;
+  return publish({std::make_shared<Region>(region), region.data()}, region.bytes(), bell,
+                 std::move(memory.registration), std::move(landing));
+}
+
+Region Engine::publish(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+                       Registration registration, std::shared_ptr<Landing> landing) {
   RegionKey key;
   std::byte* const data = memory.get();
-  Registration registration = device_.register_memory(data, bytes);
   key.rkey = registration->rkey;
   key.address = reinterpret_cast<std::uint64_t>(data);
   key.bytes = bytes;
   key.bell = bell;
   key.owner = address_;
+  key.has_landing = landing ? 1 : 0;
   {
     const std::lock_guard lock(mutex_);
     key.region = ++last_region_;
@@ -115,6 +133,7 @@ Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes
     region.bytes = bytes;
     region.bell = bell;
     region.registration = std::move(registration);
+    region.landing = std::move(landing);
     spans_[data] = &region;
   }
   const auto free = [self = shared_from_this(), id = key.region](std::byte*) {
@@ -238,6 +257,7 @@ RemoteRegion Engine::attach(int peer, std::string_view packed) {
   remote->address = key.address;
   remote->region = key.region;
   remote->rkey = key.rkey;
+  remote->has_landing = key.has_landing != 0;
   if (peer != options_.rank) {
     const Time deadline = steady_now() + options_.connect_timeout;
     std::unique_lock lock(mutex_);
@@ -344,13 +364,20 @@ Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* sourc
   Status status;
   const bool is_one_write = signal != nullptr && (bytes == 0 || signal->offset == offset + bytes) &&
                             bytes + sizeof(Word) <= chunk_bytes;
-  if (is_one_write && peer.channel->may_land()) {
+  // Who has memory of a GPU has words stored behind what is on its way there.
+  if (is_one_write && peer.channel->may_land() && !remote.has_landing && !announcer_) {
     status = add_landed(peer, remote, signal->offset - bytes, to.bell, from, bytes, signal->word);
   } else if (signal != nullptr && bytes <= small_bytes) {
     message.bytes = static_cast<std::uint32_t>(bytes);
     status = add_message(peer, message, from);
   } else {
     status = add_payload(peer, remote, offset, from, bytes);
+    if (status && remote.has_landing) {
+      Message written = message;
+      written.kind = Kind::wrote;
+      written.word = bytes;
+      status = add_message(peer, written, nullptr);
+    }
     if (status && signal != nullptr) status = add_message(peer, message, nullptr);
   }
   return status ? pump(peer) : status;

@@ -32,8 +32,11 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  Region allocate(std::size_t bytes, Bell bell);
-  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell);
+  Region allocate(std::size_t bytes, Bell bell, int device);
+  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+               std::shared_ptr<Landing> landing);
+  std::optional<Region> share_gpu(const Region& region, Bell bell, std::shared_ptr<Landing> landing,
+                                  std::string* why);
   RemoteRegion attach(int peer, std::string_view key);
   Status put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
              const Signal* signal);
@@ -75,13 +78,11 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
     std::uint64_t address = 0;
     std::uint64_t region = 0;
     std::uint32_t rkey = 0;
+    bool has_landing = false;
     bool is_attached = false;
   };
   /// It stays while a peer is attached, so that what is still under way harms nobody.
-  struct LocalRegion {
-    std::shared_ptr<std::byte> memory;  // outlives its registration
-    std::size_t bytes = 0;
-    Bell bell = Bell::worker;
+  struct LocalRegion : SharedMemory {
     Registration registration;
     int attached = 0;
     int users = 0;  // requests that send out of it
@@ -90,6 +91,8 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
 
   // ---- Set-up.
   void make_queues();
+  Region publish(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
+                 Registration registration, std::shared_ptr<Landing> landing);
   void release(std::uint64_t region);
   void release_all();
   std::shared_ptr<Peer> peer_for(int rank, const Address& address);
@@ -114,6 +117,7 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
   Status send(Peer& peer, const Message& message);
   Status pump(Peer& peer);
   bool land(const Message& message, const std::byte* payload);
+  bool note_written(const Message& message) const;
 
   // ---- Progress; with the lock held.
   int poll();

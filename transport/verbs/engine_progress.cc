@@ -118,6 +118,8 @@ bool Engine::handle(Peer& peer, const Message& message, const std::byte* payload
   switch (message.kind) {
     case Kind::signal:
       return land(message, payload);
+    case Kind::wrote:
+      return note_written(message);
     case Kind::beat:
       return true;
     case Kind::attach:
@@ -198,11 +200,20 @@ void Engine::reply_to_attach(Peer& peer, const Message& message) {
 bool Engine::land(const Message& message, const std::byte* payload) {
   const auto found = regions_.find(message.region);
   if (found == regions_.end()) return true;  // freed since
+  return NetworkEngine::land(found->second, {message.offset, payload, message.bytes, true,
+                                             message.word_offset, message.word});
+}
+
+/// What the peer's device has written is there, as this came behind it.
+bool Engine::note_written(const Message& message) const {
+  const auto found = regions_.find(message.region);
+  if (found == regions_.end()) return true;  // freed since
   const LocalRegion& region = found->second;
-  const Arrival arrival{message.offset,      payload,     message.bytes, true,
-                        message.word_offset, message.word};
-  if (!slip::land(region.memory.get(), region.bytes, arrival)) return false;
-  ring(region.bell);
+  if (!region.landing || message.offset > region.bytes ||
+      message.word > region.bytes - message.offset) {
+    return false;
+  }
+  region.landing->came(message.offset, message.word);
   return true;
 }
 
@@ -210,7 +221,12 @@ bool Engine::land(const Message& message, const std::byte* payload) {
 void Engine::put_here(Message message, const std::byte* from, std::size_t bytes, bool has_word) {
   const auto found = regions_.find(message.region);
   if (found == regions_.end()) return;
-  if (bytes > 0) std::memmove(found->second.memory.get() + message.offset, from, bytes);
+  const LocalRegion& region = found->second;
+  if (region.landing) {
+    region.landing->place(message.offset, from, bytes);
+  } else if (bytes > 0) {
+    std::memmove(region.memory.get() + message.offset, from, bytes);
+  }
   if (has_word) (void)land(message, nullptr);
 }
 

@@ -23,6 +23,8 @@ Library load() {
 #undef SLIP_VERBS_FIND
   result.ibv_query_qp_data_in_order = reinterpret_cast<decltype(result.ibv_query_qp_data_in_order)>(
       dlsym(handle, "ibv_query_qp_data_in_order"));
+  result.ibv_reg_dmabuf_mr =
+      reinterpret_cast<decltype(result.ibv_reg_dmabuf_mr)>(dlsym(handle, "ibv_reg_dmabuf_mr"));
   return result;
 }
 

@@ -46,7 +46,9 @@ struct Library {
 #define SLIP_VERBS_DECLARE(name) decltype(&::name) name = nullptr;
   SLIP_VERBS_FUNCTIONS(SLIP_VERBS_DECLARE)
 #undef SLIP_VERBS_DECLARE
-  decltype(&::ibv_query_qp_data_in_order) ibv_query_qp_data_in_order = nullptr;  // may be absent
+  // These may be absent.
+  decltype(&::ibv_query_qp_data_in_order) ibv_query_qp_data_in_order = nullptr;
+  decltype(&::ibv_reg_dmabuf_mr) ibv_reg_dmabuf_mr = nullptr;
 
   /// Why it could not be loaded; empty: it is.
   std::string missing;

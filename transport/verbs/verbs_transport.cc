@@ -1,8 +1,12 @@
 #include "slipstream/transport/verbs/verbs_transport.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
+#include "slipstream/gpu/memory.h"
 #include "slipstream/transport/verbs/engine_internal.h"
+#include "slipstream/transport/verbs/gpu_memory_internal.h"
 
 namespace slip {
 namespace {
@@ -11,6 +15,10 @@ class OverVerbs final : public EngineTransport<VerbsTransport, verbs::Engine> {
  public:
   using EngineTransport::EngineTransport;
   std::string_view name() const override { return "verbs"; }
+  std::optional<Region> share_gpu(const Region& region, Bell bell, std::shared_ptr<Landing> landing,
+                                  std::string* why) override {
+    return engine_->share_gpu(region, bell, std::move(landing), why);
+  }
   std::string description() const override { return engine_->description(); }
 };
 
@@ -22,6 +30,17 @@ VerbsStatus verbs_status(const VerbsSettings& settings) {
     return {{}, to_string(device.choice().link), describe(device.choice())};
   } catch (const Error& error) {
     return {error.what(), {}, {}};
+  }
+}
+
+std::string verbs_gpu_path(const VerbsSettings& settings, int gpu) {
+  try {
+    constexpr std::size_t bytes = std::size_t{2} << 20;
+    const verbs::Device device(settings, {});
+    const auto memory = gpu::allocate(gpu, bytes);
+    return describe(verbs::register_gpu(device, gpu, memory.get(), bytes).choice);
+  } catch (const Error& error) {
+    return fmt::format("none: {}", error.what());
   }
 }
 

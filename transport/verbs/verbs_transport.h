@@ -20,6 +20,10 @@ struct VerbsStatus {
 /// Opens the device and closes it again. Never throws.
 VerbsStatus verbs_status(const VerbsSettings& settings = {});
 
+/// How the device would reach memory of that GPU, and why not better: "dma-buf", "nvidia-peermem
+/// (dma-buf: ...)", "staged through the host's memory (...)". Never throws.
+std::string verbs_gpu_path(const VerbsSettings& settings, int gpu);
+
 /// What a transport is made for.
 struct VerbsOptions {
   int rank = 0;

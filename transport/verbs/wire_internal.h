@@ -42,7 +42,7 @@ struct RegionKey {
   std::uint64_t address = 0;  // in the owner's process
   std::uint64_t bytes = 0;
   std::uint32_t rkey = 0;
-  std::uint32_t unused = 0;
+  std::uint32_t has_landing = 0;  // its owner is to be told of all that is written there
   Address owner;
 };
 static_assert(std::is_trivially_copyable_v<RegionKey> && sizeof(RegionKey) == 88);
@@ -83,6 +83,7 @@ enum class Kind : std::uint32_t {
   awake,     // the sender's worker polls its memory: words that land for it need no notice
   asleep,    // it does so no longer: asks for `noted`
   noted,     // every word that has landed without notice was there before
+  wrote,     // `word` bytes of `region` at `offset`, which has a landing, have been written
   bye,       // the sender leaves, and waits for nothing any more
 };
 

@@ -213,6 +213,12 @@ CUresult cuCtxGetDevice(CUdevice* device) {
 
 CUresult cuCtxEnablePeerAccess(CUcontext, unsigned) { return state(); }
 
+CUresult cuCtxSynchronize() {
+  SLIP_RETURN_UNLESS_READY;
+  drain(device_of(current));
+  return state();
+}
+
 CUresult cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget,
                                     CUflushGPUDirectRDMAWritesScope) {
   return state();
@@ -493,5 +499,10 @@ CUresult cuLaunchKernel(CUfunction function, unsigned, unsigned, unsigned, unsig
   });
   return CUDA_SUCCESS;
 }
+
+// ---- For tests.
+
+/// All GPUs of this process are lost from now on.
+void fake_cuda_lose_gpus() { lost() = true; }
 
 }  // extern "C"

@@ -1,0 +1,88 @@
+// Partial all-reduces of vectors in the memory of GPUs, on every transport that has such memory.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <span>
+#include <vector>
+
+#include "averaging.h"
+#include "conformance.h"
+#include "slipstream/collectives/partial_all_reduce.h"
+#include "slipstream/gpu/memory.h"
+
+namespace slip::testing {
+namespace {
+
+void expect_ok(const Status& status) { EXPECT_TRUE(status.ok()) << status.message(); }
+
+class GpuCollectives : public ::testing::TestWithParam<Backend> {
+ protected:
+  void SetUp() override {
+    if (!GetParam().missing.empty()) GTEST_SKIP() << GetParam().missing;
+    if (GetParam().device == gpu::host) GTEST_SKIP() << "its regions are the host's";
+  }
+  void run(int workers, const Work& work) { GetParam().run(workers, work, GetParam().defaults); }
+};
+
+void upload(VectorView to, const std::vector<float>& from, const gpu::Stream& stream) {
+  expect_ok(gpu::copy(to.data, from.data(), to.bytes(), stream));
+}
+
+std::vector<float> download(VectorView from, const gpu::Stream& stream) {
+  std::vector<float> values(from.count);
+  expect_ok(gpu::copy(values.data(), from.data, from.bytes(), stream));
+  expect_ok(stream.synchronize());
+  return values;
+}
+
+TEST_P(GpuCollectives, AMeanIsTheHostsBitForBit) {
+  for (const Algorithm algorithm : {Algorithm::one_shot, Algorithm::two_shot}) {
+    run(3, [algorithm](World& world) {
+      constexpr std::size_t count = 150'001;
+      const gpu::Stream stream(0);
+      const gpu::CurrentStream current(stream);
+      PartialAllReduceOptions options;
+      options.algorithm = algorithm;
+      options.device = 0;
+      PartialAllReduce partial(world, "mean", count, Dtype::float32, options);
+      const auto own = gpu::allocate(0, count * sizeof(float));
+      const VectorView users{own.get(), count, Dtype::float32, 0};
+      std::uint64_t sequence = 0;
+      for (const std::vector<int>& members :
+           {std::vector{0, 1, 2}, {0, 2}, {1, 2}, {0, 1, 2}, {0, 1, 2}}) {
+        ++sequence;
+        if (std::find(members.begin(), members.end(), world.rank()) == members.end()) continue;
+        std::vector<float> values(count);
+        fill<float>(values, world.rank(), sequence);
+        const bool is_users = sequence % 2 == 0;
+        const VectorView vector = is_users ? users : partial.buffer();
+        upload(vector, values, stream);
+        const Group group{sequence, members};
+        expect_ok(is_users ? partial.mean(group, users) : partial.mean(group));
+        const std::vector<float> mean = download(is_users ? users : partial.buffer(), stream);
+        ASSERT_TRUE(same_bits<float>(mean, expected_mean<float>(members, count, sequence)))
+            << "group " << sequence;
+      }
+    });
+  }
+}
+
+TEST_P(GpuCollectives, AVectorOfTheHostIsRefusedInOneLine) {
+  run(1, [](World& world) {
+    PartialAllReduceOptions options;
+    options.device = 0;
+    PartialAllReduce partial(world, "mean", 10, Dtype::float32, options);
+    std::vector<float> values(10);
+    const Status status = partial.mean({1, {0}}, view(std::span(values)));
+    EXPECT_EQ(status.code(), Code::invalid_argument);
+    EXPECT_EQ(status.message(),
+              "rank 0: an all-reduce of memory of GPU 0 was given memory of the host");
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, GpuCollectives, ::testing::ValuesIn(gpu_backends()),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace slip::testing
