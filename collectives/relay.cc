@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "slipstream/gpu/memory.h"
 #include "slipstream/kernels/kernels.h"
 
 namespace slip {
@@ -16,8 +17,10 @@ std::size_t count_offset(std::size_t count, Dtype dtype) {
   return (count * size_of(dtype) + unit - 1) / unit * unit;
 }
 
-UpdateQueueOptions queue_options(std::size_t count, Dtype dtype, int staleness) {
+UpdateQueueOptions queue_options(std::size_t count, Dtype dtype, int staleness,
+                                 int device = gpu::host) {
   UpdateQueueOptions options;
+  options.device = device;
   options.bytes = count_offset(count, dtype) + sizeof(std::int64_t);
   // A neighbour sends round k + 2 + 2 s once it has this worker's message of k + 1 + s, which may
   // have been made from its own of k.
@@ -32,20 +35,30 @@ std::size_t Relay::memory(std::size_t neighbours, std::size_t count, Dtype dtype
 }
 
 Relay::Relay(const World& world, std::string_view name, const Neighbourhood& neighbourhood,
-             std::size_t count, Dtype dtype, int staleness)
+             std::size_t count, Dtype dtype, int staleness, int device)
     : world_(world),
       neighbours_(neighbourhood.in),
       count_(count),
       dtype_(dtype),
       staleness_(static_cast<Iteration>(staleness)),
-      queue_(world, name, neighbourhood, queue_options(count, dtype, staleness)),
-      outgoing_(queue_options(count, dtype, staleness).bytes),
+      device_(device),
+      queue_(world, name, neighbourhood, queue_options(count, dtype, staleness, device)),
       held_(neighbours_.size()),
-      counts_(neighbours_.size(), 0) {}
+      counts_(neighbours_.size(), 0) {
+  const std::size_t bytes = queue_options(count, dtype, staleness).bytes;
+  if (device == gpu::host) {
+    on_host_.resize(bytes);
+    outgoing_ = on_host_.data();
+  } else {
+    on_gpu_ = gpu::allocate(device, bytes);
+    outgoing_ = on_gpu_.get();
+    counting_.emplace(device);
+  }
+}
 
 Status Relay::send(Iteration round, ConstVectorView own) {
   if (!first_) first_ = round;
-  const VectorView sum{outgoing_.data(), count_, dtype_};
+  const VectorView sum{outgoing_, count_, dtype_, device_};
   for (std::size_t to = 0; to < neighbours_.size(); ++to) {
     std::int64_t models = 1;
     inputs_.assign(1, own);
@@ -56,8 +69,14 @@ Status Relay::send(Iteration round, ConstVectorView own) {
     }
     ones_.assign(inputs_.size(), 1.0);
     kernels::weighted_average(sum, inputs_, ones_);
-    std::memcpy(outgoing_.data() + count_offset(count_, dtype_), &models, sizeof models);
-    if (Status s = queue_.enqueue(to, round, outgoing_.data()); !s) return s;
+    std::byte* const count = outgoing_ + count_offset(count_, dtype_);
+    if (device_ == gpu::host) {
+      std::memcpy(count, &models, sizeof models);
+    } else if (Status s = gpu::copy(count, &models, sizeof models, gpu::current_stream(device_));
+               !s) {
+      return s;
+    }
+    if (Status s = queue_.enqueue(to, round, outgoing_); !s) return s;
   }
   return {};
 }
@@ -97,7 +116,8 @@ Status Relay::hold(Iteration latest, FunctionRef<bool(int sender, Iteration roun
     if (!found || lost(sender, *found)) continue;
     const Iteration round = *found;
     if (Status s = queue_.verify(in, round); !s) return s;
-    const std::int64_t count = count_of(in, round);
+    std::int64_t count = 0;
+    if (Status s = read_count(in, round, &count); !s) return s;
     if (count < 1 || count >= world_.size()) {
       return {
           Code::bad_data,
@@ -121,13 +141,15 @@ std::int64_t Relay::models() const {
 }
 
 ConstVectorView Relay::vector(std::size_t in, Iteration round) const {
-  return {queue_.update(in, round), count_, dtype_};
+  return {queue_.update(in, round), count_, dtype_, device_};
 }
 
-std::int64_t Relay::count_of(std::size_t in, Iteration round) const {
-  std::int64_t count = 0;
-  std::memcpy(&count, queue_.update(in, round) + count_offset(count_, dtype_), sizeof count);
-  return count;
+/// It is there, and so a GPU need not do first what is enqueued.
+Status Relay::read_count(std::size_t in, Iteration round, std::int64_t* count) const {
+  const std::byte* const at = queue_.update(in, round) + count_offset(count_, dtype_);
+  if (counting_) return gpu::copy(count, at, sizeof *count, *counting_);
+  std::memcpy(count, at, sizeof *count);
+  return {};
 }
 
 }  // namespace slip

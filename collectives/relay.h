@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -9,6 +10,7 @@
 
 #include "slipstream/base/function_ref.h"
 #include "slipstream/base/word.h"
+#include "slipstream/gpu/stream.h"
 #include "slipstream/kernels/vector.h"
 #include "slipstream/runtime/neighbourhood.h"
 #include "slipstream/runtime/update_queue.h"
@@ -28,9 +30,10 @@ namespace slip {
 class Relay {
  public:
   /// Made by all workers of the tree with the same name, count and type; waits for the neighbours.
-  /// `neighbourhood` is this worker's in the tree, which has every edge in both directions.
+  /// `neighbourhood` is this worker's in the tree, which has every edge in both directions. Vectors
+  /// are memory of `device`, as at all workers.
   Relay(const World& world, std::string_view name, const Neighbourhood& neighbourhood,
-        std::size_t count, Dtype dtype, int staleness = 0);
+        std::size_t count, Dtype dtype, int staleness = 0, int device = gpu::host);
 
   /// Bytes of memory at a worker with that many neighbours.
   static std::size_t memory(std::size_t neighbours, std::size_t count, Dtype dtype,
@@ -59,16 +62,21 @@ class Relay {
  private:
   std::optional<Iteration> newest(std::size_t in, Iteration round, Iteration rounds) const;
   ConstVectorView vector(std::size_t in, Iteration round) const;
-  std::int64_t count_of(std::size_t in, Iteration round) const;
+  Status read_count(std::size_t in, Iteration round, std::int64_t* count) const;
 
   const World& world_;
   const std::vector<Neighbour> neighbours_;
   const std::size_t count_;
   const Dtype dtype_;
   const Iteration staleness_;
+  const int device_;
   UpdateQueue queue_;
-  std::optional<Iteration> first_;   // round
-  std::vector<std::byte> outgoing_;  // one message as it is made
+  std::optional<Iteration> first_;  // round
+  // One message as it is made, in memory of that kind.
+  std::vector<std::byte> on_host_;
+  std::shared_ptr<std::byte> on_gpu_;
+  std::byte* outgoing_;
+  std::optional<gpu::Stream> counting_;  // on which counts are read from a GPU
   // Held: by neighbour, and the vectors of those that count.
   std::vector<ConstVectorView> held_;  // without data: none
   std::vector<std::int64_t> counts_;

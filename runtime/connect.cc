@@ -27,7 +27,7 @@ namespace slip {
 namespace {
 
 /// Of everything that workers tell each other. Raised when any of it changes.
-constexpr int wire_version = 3;
+constexpr int wire_version = 4;
 
 /// What a worker says of itself when it joins.
 struct Introduction {
