@@ -2,9 +2,9 @@
 
 #include <gmock/gmock.h>
 
+#include <cstdio>
 #include <cstdlib>
-
-#include "slip_program.h"
+#include <string>
 
 namespace slip::testing {
 namespace {
@@ -19,9 +19,13 @@ class SlipInfo : public ::testing::Test {
     if (std::getenv("SLIP_TEST_GPU") != nullptr) GTEST_SKIP() << "for the fake GPU alone";
   }
   static std::string info() {
-    const Outcome outcome = run_slip({"info"});
-    EXPECT_EQ(outcome.error, "");
-    return outcome.output;
+    std::FILE* const pipe = popen(SLIP_PROGRAM " info", "r");
+    std::string output;
+    for (char text[4096]; const std::size_t n = std::fread(text, 1, sizeof text, pipe);) {
+      output.append(text, n);
+    }
+    EXPECT_EQ(pclose(pipe), 0);
+    return output;
   }
 };
 
