@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "slipstream/gpu/memory.h"
+
 namespace slip {
 namespace {
 
@@ -17,14 +19,22 @@ std::size_t count_offset(std::size_t count, Dtype dtype) {
   return (count * size_of(dtype) + unit - 1) / unit * unit;
 }
 
-UpdateQueueOptions queue_options(std::size_t count, Dtype dtype, int staleness) {
+UpdateQueueOptions queue_options(std::size_t count, Dtype dtype, int staleness,
+                                 int device = gpu::host) {
   UpdateQueueOptions options;
+  options.device = device;
   options.bytes = count_offset(count, dtype) + sizeof(std::int64_t);
   options.chunk_bytes = chunk_bytes;
   // A neighbour sends round k + 2 + 2 s once it has this worker's message of k + 1 + s, which may
   // have been made from its own of k.
   options.depth = 3 + 2 * staleness;
   return options;
+}
+
+std::shared_ptr<std::byte> allocate(int device, std::size_t bytes) {
+  if (device != gpu::host) return gpu::allocate(device, bytes);
+  const auto memory = std::make_shared<std::vector<std::byte>>(bytes);
+  return {memory, memory->data()};
 }
 
 }  // namespace
@@ -34,16 +44,21 @@ std::size_t Relay::memory(std::size_t neighbours, std::size_t count, Dtype dtype
 }
 
 Relay::Relay(const World& world, std::string_view name, const Neighbourhood& neighbourhood,
-             std::size_t count, Dtype dtype, int staleness)
+             std::size_t count, Dtype dtype, int staleness, int device)
     : world_(world),
       neighbours_(neighbourhood.in),
       count_(count),
       dtype_(dtype),
       staleness_(static_cast<Iteration>(staleness)),
-      queue_(world, name, neighbourhood, queue_options(count, dtype, staleness)),
-      outgoing_(neighbours_.size(), std::vector<std::byte>(queue_.chunk_size(0))),
+      device_(device),
+      queue_(world, name, neighbourhood, queue_options(count, dtype, staleness, device)),
       held_(neighbours_.size()),
-      counts_(neighbours_.size(), 0) {}
+      counts_(neighbours_.size(), 0) {
+  for (std::size_t to = 0; to < neighbours_.size(); ++to) {
+    outgoing_.push_back(allocate(device, queue_.chunk_size(0)));
+  }
+  if (device != gpu::host) counting_.emplace(device);
+}
 
 Status Relay::send(Iteration round, ConstVectorView own, const kernels::RelayAverage* average) {
   if (!first_) first_ = round;
@@ -53,10 +68,10 @@ Status Relay::send(Iteration round, ConstVectorView own, const kernels::RelayAve
     const std::size_t first = std::min(c * most, count_), n = std::min(most, count_ - first);
     add_up(own, first, n, average);
     for (std::size_t to = 0; to < neighbours_.size(); ++to) {
-      std::byte* chunk = outgoing_[to].data();
+      std::byte* chunk = outgoing_[to].get();
       if (c + 1 == queue_.chunks()) {
-        const std::int64_t models = all - counts_[to];
-        std::memcpy(chunk + count_offset(count_, dtype_) - c * chunk_bytes, &models, sizeof models);
+        std::byte* const count = chunk + count_offset(count_, dtype_) - c * chunk_bytes;
+        if (Status s = write_count(count, all - counts_[to]); !s) return s;
       }
       if (Status s = queue_.enqueue_chunk(to, round, c, chunk); !s) return s;
     }
@@ -69,7 +84,7 @@ void Relay::add_up(ConstVectorView own, std::size_t first, std::size_t n,
                    const kernels::RelayAverage* average) {
   sums_.clear();
   pieces_.clear();
-  for (std::vector<std::byte>& chunk : outgoing_) sums_.push_back({chunk.data(), n, dtype_});
+  for (const auto& chunk : outgoing_) sums_.push_back({chunk.get(), n, dtype_, device_});
   for (const ConstVectorView& held : held_) {
     pieces_.push_back(held.data == nullptr ? held : held.slice(first, n));
   }
@@ -115,7 +130,8 @@ Status Relay::hold(Iteration latest, FunctionRef<bool(int sender, Iteration roun
     if (!found || lost(sender, *found)) continue;
     const Iteration round = *found;
     if (Status s = queue_.verify(in, round); !s) return s;
-    const std::int64_t count = count_of(in, round);
+    std::int64_t count = 0;
+    if (Status s = read_count(in, round, &count); !s) return s;
     if (count < 1 || count >= world_.size()) {
       return {
           Code::bad_data,
@@ -139,13 +155,21 @@ std::int64_t Relay::models() const {
 }
 
 ConstVectorView Relay::vector(std::size_t in, Iteration round) const {
-  return {queue_.update(in, round), count_, dtype_};
+  return {queue_.update(in, round), count_, dtype_, device_};
 }
 
-std::int64_t Relay::count_of(std::size_t in, Iteration round) const {
-  std::int64_t count = 0;
-  std::memcpy(&count, queue_.update(in, round) + count_offset(count_, dtype_), sizeof count);
-  return count;
+Status Relay::write_count(std::byte* at, std::int64_t count) const {
+  if (counting_) return gpu::copy(at, &count, sizeof count, gpu::current_stream(device_));
+  std::memcpy(at, &count, sizeof count);
+  return {};
+}
+
+/// It is there, and so a GPU need not do first what is enqueued.
+Status Relay::read_count(std::size_t in, Iteration round, std::int64_t* count) const {
+  const std::byte* const at = queue_.update(in, round) + count_offset(count_, dtype_);
+  if (counting_) return gpu::copy(count, at, sizeof *count, *counting_);
+  std::memcpy(count, at, sizeof *count);
+  return {};
 }
 
 }  // namespace slip

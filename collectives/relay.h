@@ -9,6 +9,7 @@
 
 #include "slipstream/base/function_ref.h"
 #include "slipstream/base/word.h"
+#include "slipstream/gpu/stream.h"
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/runtime/neighbourhood.h"
 #include "slipstream/runtime/update_queue.h"
@@ -28,9 +29,10 @@ namespace slip {
 class Relay {
  public:
   /// Made by all workers of the tree with the same name, count and type; waits for the neighbours.
-  /// `neighbourhood` is this worker's in the tree, which has every edge in both directions.
+  /// `neighbourhood` is this worker's in the tree, which has every edge in both directions. Vectors
+  /// are memory of `device`, as at all workers.
   Relay(const World& world, std::string_view name, const Neighbourhood& neighbourhood,
-        std::size_t count, Dtype dtype, int staleness = 0);
+        std::size_t count, Dtype dtype, int staleness = 0, int device = gpu::host);
 
   /// Bytes of memory at a worker with that many neighbours.
   static std::size_t memory(std::size_t neighbours, std::size_t count, Dtype dtype,
@@ -62,16 +64,19 @@ class Relay {
   void add_up(ConstVectorView own, std::size_t first, std::size_t n,
               const kernels::RelayAverage* average);
   ConstVectorView vector(std::size_t in, Iteration round) const;
-  std::int64_t count_of(std::size_t in, Iteration round) const;
+  Status write_count(std::byte* at, std::int64_t count) const;
+  Status read_count(std::size_t in, Iteration round, std::int64_t* count) const;
 
   const World& world_;
   const std::vector<Neighbour> neighbours_;
   const std::size_t count_;
   const Dtype dtype_;
   const Iteration staleness_;
+  const int device_;
   UpdateQueue queue_;
-  std::optional<Iteration> first_;                // round
-  std::vector<std::vector<std::byte>> outgoing_;  // by neighbour: a chunk of its message
+  std::optional<Iteration> first_;                    // round
+  std::vector<std::shared_ptr<std::byte>> outgoing_;  // by neighbour: a chunk of its message
+  std::optional<gpu::Stream> counting_;               // on which counts are read from a GPU
   // Of the chunk at hand; they keep their capacity.
   std::vector<VectorView> sums_;
   std::vector<ConstVectorView> pieces_;

@@ -43,6 +43,7 @@ struct Driver {
   X(cuMemAlloc)                    \
   X(cuMemFree)                     \
   X(cuMemFreeHost)                 \
+  X(cuMemGetAddressRange)          \
   X(cuMemGetHandleForAddressRange) \
   X(cuMemGetInfo)                  \
   X(cuMemHostAlloc)                \

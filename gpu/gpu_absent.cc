@@ -39,7 +39,7 @@ Duration Event::since(const Event&) const { return Duration(0); }
 std::shared_ptr<std::byte> allocate(int, std::size_t) { throw Error(usable()); }
 std::shared_ptr<std::byte> allocate_pinned(int, std::size_t) { throw Error(usable()); }
 IpcKey ipc_key(int, const std::byte*) { throw Error(usable()); }
-std::shared_ptr<std::byte> open_ipc(int, const IpcKey&) { throw Error(usable()); }
+std::shared_ptr<std::byte> open_ipc(int, const IpcKey&, std::size_t) { throw Error(usable()); }
 void reach(int, int) { throw Error(usable()); }
 int open_dma_buf(int, const std::byte*, std::size_t, std::string*) { throw Error(usable()); }
 std::string why_no_flush(int) { throw Error(usable()); }

@@ -34,10 +34,10 @@ class RelaySgdProtocol final : public Protocol {
     const std::vector<Graph> trees = relay_trees(run.graph);
     for (std::size_t i = 0; i < trees.size(); ++i) {
       const auto [first, count] = part_of(run.x.count, i, trees.size());
-      parts_.push_back(
-          {first, count,
-           Relay(run.world, fmt::format("{}/tree{}", run.name, i),
-                 trees[i].neighbourhood(run.world.rank()), count, run.x.dtype, options.staleness)});
+      parts_.push_back({first, count,
+                        Relay(run.world, fmt::format("{}/tree{}", run.name, i),
+                              trees[i].neighbourhood(run.world.rank()), count, run.x.dtype,
+                              options.staleness, run.x.device)});
     }
   }
 

@@ -14,6 +14,7 @@
 
 #include "conformance.h"
 #include "slipstream/gpu/memory.h"
+#include "slipstream/kernels/kernels.h"
 #include "slipstream/runtime/launch.h"
 #include "slipstream/runtime/tokens.h"
 #include "slipstream/runtime/update_queue.h"
@@ -177,6 +178,35 @@ TEST_F(CudaIpc, APeerKilledInTheMiddleOfPutsIsLost) {
       options());
   EXPECT_EQ(ends[0], 0);
   EXPECT_TRUE(WIFSIGNALED(ends[1]));
+}
+
+// The kernel that fails takes with it the word behind it, for which the peer waits.
+TEST_F(CudaIpcErrors, AGpuThatIsLostEndsItsWorkersWaitsAndThePeersHearOfIt) {
+  const auto ends = run_processes(
+      2,
+      [](World& world) {
+        const Region here = world.allocate("words", 128, Bell::worker, 0);
+        const RemoteRegion there = world.attach(1 - world.rank(), "words");
+        const gpu::Stream stream(0);
+        const gpu::CurrentStream current(stream);
+        constexpr std::size_t count = 1000;
+        const auto memory = gpu::allocate(0, 2 * count * sizeof(float));
+        const VectorView x{memory.get(), count, Dtype::float32, 0};
+        const VectorView y{memory.get() + x.bytes(), count, Dtype::float32, 0};
+        Status status;
+        for (Word k = 1; status && k <= 1000; ++k) {
+          if (world.rank() == 1) kernels::axpy(y, 2, x);
+          status = world.transport().put_signal(there, 0, nullptr, 0, 64, k);
+          if (!status) break;
+          status = world.wait_until([&] { return here.word(64) >= k; }, world.deadline(), "a word");
+        }
+        // Its peer hears of the failure, or of the end that follows at once.
+        EXPECT_THAT(status.message(), HasSubstr(world.rank() == 1 ? "GPU 0 is lost" : "rank 1"));
+        EXPECT_TRUE(world.rank() == 0 || status.code() == Code::io);
+        world.fail(status);
+      },
+      options({{"FAKE_CUDA_LOST_AFTER", "20"}}));
+  EXPECT_THAT(ends, Each(0));
 }
 
 // ---- Words and streams.

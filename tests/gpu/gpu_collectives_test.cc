@@ -2,13 +2,15 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <algorithm>
 #include <span>
 #include <vector>
 
 #include "averaging.h"
 #include "conformance.h"
+#include "slipstream/collectives/latest_slots.h"
 #include "slipstream/collectives/partial_all_reduce.h"
+#include "slipstream/collectives/relay.h"
 #include "slipstream/gpu/memory.h"
 
 namespace slip::testing {
@@ -66,6 +68,73 @@ TEST_P(GpuCollectives, AMeanIsTheHostsBitForBit) {
       }
     });
   }
+}
+
+TEST_P(GpuCollectives, ARelaySumsAllVectorsOfAChain) {
+  run(3, [](World& world) {
+    constexpr std::size_t count = 70'001;
+    const gpu::Stream stream(0);
+    const gpu::CurrentStream current(stream);
+    const Graph chain(3, {{0, 1, {}}, {1, 0, {}}, {1, 2, {}}, {2, 1, {}}});
+    Relay relay(world, "relay", neighbourhood(chain, world.rank()), count, Dtype::float32, 0, 0);
+    const auto own = gpu::allocate(0, count * sizeof(float));
+    const VectorView x{own.get(), count, Dtype::float32, 0};
+    const auto of = [](int rank, std::size_t i) {  // whose sums are exact
+      return static_cast<float>((i * 7 + static_cast<std::size_t>(rank) * 13) % 1000);
+    };
+    std::vector<float> values(count);
+    for (std::size_t i = 0; i < count; ++i) values[i] = of(world.rank(), i);
+    upload(x, values, stream);
+    for (Iteration round = 0; round < 6; ++round) {
+      expect_ok(relay.send(round, x));
+      const auto arrived = [&] { return relay.arrived(round); };
+      expect_ok(world.wait_until(arrived, world.deadline(), "messages"));
+      expect_ok(relay.hold(round, [](int, Iteration) { return false; }));
+    }
+    EXPECT_EQ(relay.models(), 3);
+    std::vector<float> sum = values;
+    for (const ConstVectorView& message : relay.messages()) {
+      std::vector<float> part(count);
+      expect_ok(gpu::copy(part.data(), message.data, message.bytes(), stream));
+      for (std::size_t i = 0; i < count; ++i) sum[i] += part[i];
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      ASSERT_EQ(sum[i], of(0, i) + of(1, i) + of(2, i)) << i;
+    }
+  });
+}
+
+TEST_P(GpuCollectives, TheLatestMessagesComeWhole) {
+  run(2, [](World& world) {
+    constexpr std::size_t count = 50'000;
+    constexpr Iteration last = 40;
+    const gpu::Stream stream(0);
+    const gpu::CurrentStream current(stream);
+    LatestSlotsOptions options;
+    options.bytes = count * sizeof(float);
+    options.device = 0;
+    const Graph edge(2, {{0, 1, {}}});
+    LatestSlots slots(world, "latest", neighbourhood(edge, world.rank()), options);
+    const auto memory = gpu::allocate(0, options.bytes);
+    const VectorView message{memory.get(), count, Dtype::float32, 0};
+    for (Iteration round = 1; world.rank() == 0 && round <= last; ++round) {
+      expect_ok(world.wait_until([&] { return slots.has_room(0); }, world.deadline(), "room"));
+      upload(message, std::vector<float>(count, static_cast<float>(round)), stream);
+      expect_ok(slots.put(0, 0, round, memory.get(), options.bytes));
+    }
+    for (Iteration seen = 0; world.rank() == 1 && seen < last;) {
+      expect_ok(world.wait_until([&] { return slots.any_new(); }, world.deadline(), "a message"));
+      expect_ok(slots.collect([](const LatestSlots::Message&) { return true; }));
+      for (const LatestSlots::Message& taken : slots.take()) {
+        ASSERT_GT(taken.round, seen);
+        seen = taken.round;
+        std::vector<float> values(count);
+        expect_ok(gpu::copy(values.data(), taken.data, options.bytes, stream));
+        ASSERT_EQ(values, std::vector<float>(count, static_cast<float>(seen)));
+      }
+      expect_ok(slots.give_back());
+    }
+  });
 }
 
 TEST_P(GpuCollectives, AVectorOfTheHostIsRefusedInOneLine) {

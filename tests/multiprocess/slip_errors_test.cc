@@ -52,7 +52,6 @@ TEST_P(BadUsage, IsOneLineThatNamesItAndWhatIsAllowed) {
   for (const std::string& argument : GetParam().arguments) {
     if (!SLIP_HAVE_TORCH && argument.starts_with("mnist:")) GTEST_SKIP() << no_models;
   }
-  setenv("SLIP_CUDA_LIBRARY", "/nowhere", 1);  // as on a machine without a GPU
   expect_one_line(run_slip(GetParam().arguments), 2, GetParam().says);
 }
 
@@ -81,7 +80,6 @@ INSTANTIATE_TEST_SUITE_P(
         {{"train", "--task", "targets", "--slow", "rank=1,x=4"}, {"--slow needs --compute"}},
         {{"train", "--task", "targets", "--protocol", "hop", "--drop", "p=0.1"},
          {"hop", "tolerates loss"}},
-        {{"train", "--transport", "cuda_ipc"}, {"cuda_ipc", "not available", "/nowhere"}},
         {{"train", "--transport", "foo"}, {"'foo'", "shm"}},
         {{"train", "--task", "mnist:nowhere"}, {"nowhere", "four IDX files"}},
         {{"train", "--task", "consensus:dim=10000000000"}, {"10000000000", "1e+09"}},

@@ -197,7 +197,7 @@ TEST_P(Ucx, memory_shared_within_a_host_is_written_through_ucx_from_others) {
                          [&world](int peer) { return peer == world.rank(); });
     const auto driving = world.progress().serve(mixed, [] { return false; });
     constexpr std::size_t words = 1000;
-    const Region here = mixed.allocate(line + 8 * words, Bell::worker);
+    const Region here = mixed.allocate(line + 8 * words, Bell::worker, gpu::host);
     const int peer = 1 - world.rank();
     world.bootstrap().put("key/" + std::to_string(world.rank()), here.key());
     const std::string key = world.bootstrap().get("key/" + std::to_string(peer), 30s);

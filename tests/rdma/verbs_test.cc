@@ -362,7 +362,7 @@ TEST_F(Verbs, memory_shared_within_a_host_is_written_through_verbs_from_others) 
     EXPECT_EQ(mixed.name(), "shm+verbs");
     const auto driving = world.progress().serve(mixed, [] { return false; });
     constexpr std::size_t words = 1000;
-    const Region here = mixed.allocate(line + 8 * words, Bell::worker);
+    const Region here = mixed.allocate(line + 8 * words, Bell::worker, gpu::host);
     const int peer = 1 - world.rank();
     world.bootstrap().put("key/" + std::to_string(world.rank()), here.key());
     const RemoteRegion there =

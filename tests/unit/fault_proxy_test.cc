@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 class Recorder final : public Transport {
  public:
   std::string_view name() const override { return "recorder"; }
-  Region allocate(std::size_t bytes, Bell) override {
+  Region allocate(std::size_t bytes, Bell, int) override {
     auto memory = std::make_shared<std::vector<std::byte>>(bytes);
     return {std::shared_ptr<std::byte>(memory, memory->data()), bytes, "key"};
   }

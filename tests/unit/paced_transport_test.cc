@@ -51,8 +51,8 @@ class PacedTransportTest : public ::testing::Test {
   }
 
   ShmTransport receivers{"threads"};
-  Region one = receivers.allocate(1 << 20, Bell::worker);
-  Region two = receivers.allocate(1 << 20, Bell::worker);
+  Region one = receivers.allocate(1 << 20, Bell::worker, gpu::host);
+  Region two = receivers.allocate(1 << 20, Bell::worker, gpu::host);
   std::atomic<int> wakes{0};
 };
 
@@ -176,7 +176,7 @@ TEST_F(PacedTransportTest, a_put_out_of_bounds_is_refused_when_it_is_posted) {
 
 TEST_F(PacedTransportTest, a_regions_handle_keeps_the_memory_while_a_put_is_on_its_way) {
   auto transport = make(link_of(0, 5ms));
-  Region gone = receivers.allocate(4096, Bell::worker);
+  Region gone = receivers.allocate(4096, Bell::worker, gpu::host);
   {
     const RemoteRegion region = transport->attach(1, gone.key());
     ASSERT_TRUE(transport->put_signal(region, 0, nullptr, 0, 0, 1).ok());

@@ -425,7 +425,7 @@ TEST(Simulator, counts_its_events_and_messages) {
   sim::Simulator simulator(2, {links(), 64 * 1024});
   simulator.run([&](int rank) {
     sim::SimTransport transport(simulator.fabric(), rank);
-    const Region region = transport.allocate(64, Bell::worker);
+    const Region region = transport.allocate(64, Bell::worker, gpu::host);
     const RemoteRegion self = transport.attach(rank, region.key());
     EXPECT_TRUE(transport.put_signal(self, 0, nullptr, 0, 0, 1).ok());
     EXPECT_TRUE(simulator.waiter(rank).wait([&] { return region.word(0) == 1; }, never).ok());

@@ -168,7 +168,7 @@ void serve(const Pipe& from_owner, const Pipe& to_owner) {
   Note note;
   for (int device = 0; from_owner.receive(&note); ++device) {
     const std::string error = error_of([&] {
-      const auto memory = gpu::open_ipc(device, note.key);
+      const auto memory = gpu::open_ipc(device, note.key, bytes);
       const std::vector<std::byte> data = pattern(device);
       transfer(device, memory.get(), data.data());
     });

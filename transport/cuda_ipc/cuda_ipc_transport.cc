@@ -1,6 +1,7 @@
 #include "slipstream/transport/cuda_ipc/cuda_ipc_transport.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <string>
@@ -79,11 +80,9 @@ void CudaIpcTransport::adopt(int device) {
     device_.store(device, std::memory_order_release);
   }
   if (this->device() == device) return;
-  throw Error(
-      Code::invalid_argument,
-      fmt::format("this worker has memory of GPU {} and asks for memory of GPU {}; a worker "
-                  "uses one GPU",
-                  this->device(), device));
+  throw Error(Code::invalid_argument,
+              fmt::format("this worker has {} and asks for {}; a worker uses one GPU",
+                          gpu::describe(this->device()), gpu::describe(device)));
 }
 
 Region CudaIpcTransport::allocate(std::size_t bytes, Bell bell, int device) {
@@ -133,7 +132,7 @@ RemoteRegion CudaIpcTransport::attach(int peer, std::string_view text) {
     }
     gpu::reach(device(), key.device);
   } else {
-    mapping->payload = gpu::open_ipc(device(), key.memory);
+    mapping->payload = gpu::open_ipc(device(), key.memory, key.bytes);
   }
   region.bytes = key.bytes;
   region.device = key.device;
