@@ -148,9 +148,10 @@ double time_of(const World& world, int device, FunctionRef<void()> work) {
 
 /// Short vectors many times over, so that the clock does not count.
 std::int64_t calls_of(std::size_t size, int device) {
-  const std::size_t sample = device == gpu::host ? 64 << 10 : 64 << 20;
+  const bool on_host = device == gpu::host;
+  const std::size_t sample = on_host ? 64 << 10 : 64 << 20, most = on_host ? sample : 64;
   return static_cast<std::int64_t>(
-      std::clamp<std::size_t>(sample / std::max<std::size_t>(1, size), 1, sample >> 12));
+      std::clamp<std::size_t>(sample / std::max<std::size_t>(1, size), 1, most));
 }
 
 Measurement measure(const Bench& bench) {

@@ -1,6 +1,6 @@
 // A network of LibTorch whose parameters and gradients are the trainer's own memory, on the GPU: no
-// byte of them passes through the host. It learns to tell points inside a circle from those outside.
-// Start it with `slip run -n 4 -- libtorch_gpu`. The workers may share one GPU.
+// byte of them passes through the host. It learns to tell points inside a circle from those
+// outside. Start it with `slip run -n 4 -- libtorch_gpu`. The workers may share one GPU.
 #include <torch/torch.h>
 
 #include <cstdio>
@@ -12,7 +12,8 @@ namespace {
 
 torch::nn::Sequential make_model(torch::Device device) {
   torch::manual_seed(1);
-  torch::nn::Sequential model(torch::nn::Linear(2, 64), torch::nn::Tanh(), torch::nn::Linear(64, 2));
+  torch::nn::Sequential model(torch::nn::Linear(2, 64), torch::nn::Tanh(),
+                              torch::nn::Linear(64, 2));
   model->to(device);
   return model;
 }

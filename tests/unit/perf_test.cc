@@ -284,6 +284,9 @@ TEST(PerfRun, WhatATestCannotDoIsRefused) {
   PerfOptions explain = few();
   explain.explain = true;
   EXPECT_THAT(error_of([&] { run("put", explain); }), StartsWith("--explain is for"));
+  PerfOptions on_gpu = few();
+  on_gpu.memory = "cuda";
+  EXPECT_THAT(error_of([&] { run("put", on_gpu); }), StartsWith("-m is cuda; put allows host"));
 }
 
 TEST(PerfOptionsTable, ShortNamesBelongToOptions) {
