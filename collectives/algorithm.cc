@@ -38,12 +38,13 @@ double CostModel::seconds(Algorithm algorithm, std::size_t bytes, const GroupSha
   const double n = shape.members;
   const double p = shape.per_host;
   const double h = shape.hosts;
+  const double rails = shape.rails;
   // The slowest message counts.
   const double latency =
       std::max(shape.hosts > 1 ? outer.latency : 0.0, shape.per_host > 1 ? inner.latency : 0.0);
   // Everything to everybody: what a worker writes inside its host, and what leaves the host.
   const double inside = (p - 1) * b / inner.bandwidth;
-  const double between = p * (n - p) * b / outer.bandwidth;
+  const double between = p * (n - p) * b / (rails * outer.bandwidth);
   switch (algorithm) {
     case Algorithm::one_shot:
       return latency + inside + between + n * b / arithmetic;
@@ -51,12 +52,14 @@ double CostModel::seconds(Algorithm algorithm, std::size_t bytes, const GroupSha
       return 2 * latency + std::max((inside + between) * 2 / n, b / arithmetic);
     case Algorithm::hierarchical: {
       // To the leader, among leaders, and back: these overlap if there are chunks enough.
-      const double exchange = 2 * (h - 1) / h * b / outer.bandwidth;
-      const double sums = (p + 1) * b / arithmetic;
-      const double slowest = std::max({inside, exchange, sums});
-      const double chunks = std::max(1.0, b / h / small_chunk);
+      const double part = b / rails;  // a leader's
+      const double local = (p - 1) * part / inner.bandwidth;
+      const double exchange = 2 * (h - 1) / h * part / outer.bandwidth;
+      const double sums = (p + 1) * part / arithmetic;
+      const double slowest = std::max({local, exchange, sums});
+      const double chunks = std::max(1.0, part / h / small_chunk);
       return 2 * (inner.latency + outer.latency) + slowest +
-             (2 * inside + exchange + sums - slowest) / chunks;
+             (2 * local + exchange + sums - slowest) / chunks;
     }
     case Algorithm::automatic:
       break;

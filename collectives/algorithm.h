@@ -25,6 +25,7 @@ struct GroupShape {
   int members = 1;
   int hosts = 1;     // that they are on
   int per_host = 1;  // members on the host that has most
+  int rails = 1;     // NICs for which every host has a leader of its own among them
 
   bool operator==(const GroupShape&) const = default;
 };
@@ -38,7 +39,7 @@ struct PathCost {
 /// What an operation takes, from a few constants. Immutable values; every member of a group must
 /// have the same ones, for all must choose alike.
 struct CostModel {
-  /// Between two workers of one host, and out of a host's NIC, which its workers share. The
+  /// Between two workers of one host, and out of one of a host's NICs, which its workers share. The
   /// defaults were measured with `slip perf partial-all-reduce` (two cores of one package, 8 B and
   /// 2 MiB) and are those of a 25 Gbit/s network.
   PathCost inner{0.2e-6, 50e9};

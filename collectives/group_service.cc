@@ -149,7 +149,7 @@ class __attribute__((visibility("hidden"))) GroupService::Server {
 };
 
 GroupService::GroupService(const World& world, std::string_view name,
-                           const GroupGeneratorOptions& options)
+                           const GroupGeneratorOptions& options, Bell bell)
     : world_(&world) {
   if (options.workers != world.size()) {
     throw Error(Code::invalid_argument,
@@ -158,7 +158,7 @@ GroupService::GroupService(const World& world, std::string_view name,
   }
   // The two ends of a ring wait for each other, so rank 0 makes them in this order, too.
   if (world.rank() != 0) requests_.emplace(world, 0, requests_name(name), request_ring_bytes);
-  groups_.emplace(world, 0, groups_name(name), group_ring_bytes(options));
+  groups_.emplace(world, 0, groups_name(name), group_ring_bytes(options), bell);
   if (world.rank() == 0) server_ = std::make_unique<Server>(world, name, options, *this);
 }
 

@@ -22,8 +22,10 @@ namespace slip {
 /// One thread per worker. What rank 0 cannot make sense of ends its world, with the reason.
 class GroupService {
  public:
-  /// Made by all workers with the same name and options; waits for rank 0. Throws Error.
-  GroupService(const World& world, std::string_view name, const GroupGeneratorOptions& options);
+  /// Made by all workers with the same name and options; waits for rank 0. Groups that come ring
+  /// `bell`. Throws Error.
+  GroupService(const World& world, std::string_view name, const GroupGeneratorOptions& options,
+               Bell bell = Bell::worker);
   ~GroupService();
   GroupService(const GroupService&) = delete;
   GroupService& operator=(const GroupService&) = delete;

@@ -24,7 +24,7 @@ class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
       : layout_(layout),
         algorithm_(options.algorithm),
         costs_(options.costs ? *options.costs : cost_model(world)),
-        windows_(world, name, layout.bytes(), options.wait),
+        windows_(world, name, layout.bytes(), options),
         staging_(windows_, layout_),
         packing_(layout_),
         one_shot_(windows_, layout_),
@@ -38,6 +38,7 @@ class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
     }
     // Found out now, with all others, and not in an operation.
     if (on_host_.size() > 1 && on_host_.size() < workers) (void)world.topology();
+    if (options.in_background) windows_.meet_all(layout_.has_others ? layout_.lanes_bytes() : 0);
   }
 
   Algorithm algorithm(const Group& group) {
@@ -124,8 +125,8 @@ class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
 };
 
 GroupShape PartialAllReduce::Impl::shape_of(const Group& group) {
-  GroupShape shape{static_cast<int>(group.members.size()), 1,
-                   static_cast<int>(group.members.size())};
+  GroupShape shape{.members = static_cast<int>(group.members.size()),
+                   .per_host = static_cast<int>(group.members.size())};
   if (on_host_.size() <= 1) return shape;
   shape.hosts = shape.per_host = 0;
   const auto count = [&](int rank) -> int& {
@@ -137,6 +138,7 @@ GroupShape PartialAllReduce::Impl::shape_of(const Group& group) {
     shape.per_host = std::max(shape.per_host, members);
   }
   for (const int rank : group.members) count(rank) = 0;
+  if (shape.hosts > 1 && shape.per_host > 1) shape.rails = hierarchical_.rails(group);
   return shape;
 }
 
@@ -223,6 +225,13 @@ Status PartialAllReduce::Impl::prepare(const Group& group) {
     operation_.others.push_back({peer, place});
   }
   return announced || chosen_ == Algorithm::one_shot ? Status() : two_shot_.announce(operation_);
+}
+
+Options describe(Algorithm& algorithm, Wire& wire) {
+  return Options()
+      .add("algorithm", algorithm, {"automatic", "one-shot", "two-shot", "hierarchical"},
+           "how groups average; automatic: by size and group, as a model of their costs says")
+      .add("wire", wire, {"exact", "bf16"}, "what a transport carries; bf16: half of a float");
 }
 
 PartialAllReduce::PartialAllReduce(const World& world, std::string_view name, std::size_t count,

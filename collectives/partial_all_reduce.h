@@ -11,6 +11,7 @@
 #include "slipstream/collectives/algorithm.h"
 #include "slipstream/collectives/group.h"
 #include "slipstream/kernels/vector.h"
+#include "slipstream/runtime/config.h"
 #include "slipstream/runtime/world.h"
 
 namespace slip {
@@ -29,6 +30,9 @@ enum class Wire {
 /// See Wire::bf16.
 constexpr double bf16_error = 3.02 / 256;
 
+/// The names of both, for the options of who lets users choose.
+Options describe(Algorithm& algorithm, Wire& wire);
+
 /// How a PartialAllReduce works.
 struct PartialAllReduceOptions {
   /// False: a failed operation leaves the vector as it was. True: it may leave anything there (who
@@ -41,6 +45,10 @@ struct PartialAllReduceOptions {
 
   // The same at all workers:
 
+  /// Operations are done on the progress thread while the worker computes; `wait` must then look at
+  /// its condition whenever Progress::serve polls. That thread cannot wait for a connection, so all
+  /// peers are connected to at set-up, which waits for them.
+  bool in_background = false;
   Wire wire = Wire::exact;
   /// One that cannot be for a group (hierarchical, on one host) gives way to two_shot. With
   /// one_shot memory is two vectors for every worker.
@@ -66,7 +74,8 @@ struct PartialAllReduceOptions {
 ///     through the peer's lane;
 ///   - hierarchical, where hosts have several members: a leader of each host adds up what its
 ///     members have, averages with the other leaders as above, and hands out the mean, in chunks
-///     that overlap. The leaders of a host's rails (Topology::leaders) take turns.
+///     that overlap. Where every host has leaders of several rails (Topology::leaders), each
+///     carries a part of the vector through its own.
 ///
 /// Nothing is overwritten before its readers are done. Every word says its group's sequence, which
 /// only rises, and an operation is complete at a member when it has read every contribution to its

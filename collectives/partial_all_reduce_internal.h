@@ -62,7 +62,7 @@ class TwoShot {
   Status offer(const Party& party, std::size_t c);
   Status reduce(std::size_t c);
   Status find(Party& party, std::size_t c);
-  void reduce_block(std::size_t c, Range block);
+  void average(std::size_t c);
   Status collect(std::size_t c);
   Status complete();
 
@@ -79,6 +79,7 @@ class TwoShot {
   Packing& packing_;
   std::vector<ConstVectorView> inputs_;  // by place
   std::vector<double> weights_;
+  std::vector<VectorView> copies_;  // of the chunk that is being reduced
   // Of this operation.
   std::uint64_t sequence_ = 0;
   std::size_t place_ = 0;      // of this worker
@@ -88,15 +89,16 @@ class TwoShot {
 
 /// Between hosts: each has a leader among the members on it, which reduces what these have,
 /// averages with the other leaders, and hands out the mean. So every byte leaves and enters a host
-/// once, and not once for every member.
+/// once, and not once for every member. Where all hosts have several NICs, each has a leader for
+/// every one of so many rails: a part of the vector, which the leaders of that rail average.
 ///
-/// There is a shard for each host. Chunk c of all of them together, row c, goes through three
-/// stages, one `ahead` rows ahead of the next:
-///   - gather: the leader sums its host's members (each weighted by 1 / size) into the landing
-///     place, and puts the sums of other hosts' shards into its lanes at their leaders;
+/// A rail has a shard for each host. Chunk c of all shards together, row c, goes through three
+/// stages, one `ahead` rows ahead of the next. The leader of a rail does, of its shards:
+///   - gather: it sums its host's members (each weighted by 1 / size) into the landing place, and
+///     puts the sums of other hosts' shards into its lanes at their leaders;
 ///   - reduce: it adds the hosts' sums of its own shard, and puts the mean to the other leaders;
 ///   - hand out: once the other shards' means have come, its members get the row.
-/// To the others the leader is all there is: they contribute to it, and collect from it.
+/// To the leaders of the other rails everybody contributes theirs, and collects it from them.
 ///
 /// Lanes hold `window` rows. What they held `window` rows ago has become a mean and come back.
 class Hierarchical {
@@ -107,6 +109,8 @@ class Hierarchical {
   static bool fits(const Layout& layout, const GroupShape& shape) {
     return chunk_of(layout, shape) > 0;
   }
+  /// GroupShape::rails.
+  int rails(const Group& group);
 
   /// Who leads whom; connects to those with whom this worker has to do.
   Status prepare(const Group& group, const GroupShape& shape);
@@ -119,61 +123,76 @@ class Hierarchical {
   /// A member of this host, or another host's leader.
   struct Party {
     Peer* peer;
-    std::size_t place;     // among the host's members, or among the hosts
+    std::size_t place;     // among the host's members, among the hosts, or its rail
     std::size_t own_lane;  // this worker's, at the party
     std::size_t lane;      // the party's, at this worker
     unsigned flags = 0;    // as it said last
   };
   struct Host {
     int number = 0;  // in the topology
-    int leader = 0;
+    int first = 0;   // the first member on it
   };
 
   /// Elements; 0 if there is none that fits.
   static std::size_t chunk_of(const Layout& layout, const GroupShape& shape);
-  int leader_of(int host, int first, const Group& group) const;
+  const std::vector<int>& leaders_on(int host, const Group& group);
+  int leader_of(const Host& host, std::size_t rail, const Group& group);
+  void list_hosts(const Group& group);
+  Status prepare_to_lead(const Group& group);
   Status meet(int rank, std::size_t place, std::size_t own_lane, std::size_t lane,
               std::vector<Party>* parties);
 
   Status run();
-  // The leader's.
+  // Of its own rail, by whom leads one.
   Status gather(std::size_t row);
   Status reduce(std::size_t row);
   Status hand_out(std::size_t row);
-  ConstVectorView input(const Party& party, std::size_t shard, std::size_t row) const;
+  ConstVectorView input(const Party& party, std::size_t host, std::size_t row) const;
   VectorView unpacked(std::size_t in_lanes, std::size_t count) const;
-  Status write_mean(const Party& party, std::size_t shard, std::size_t row, bool announces);
-  // The others'.
+  Status write_mean(const Party& party, std::size_t host, std::size_t row, bool announces);
+  // Of the other rails.
   Status contribute(std::size_t row);
+  Status contribute_to(const Party& leader, std::size_t row);
   Status collect(std::size_t row);
-  void take(std::size_t row);
+  void take(std::size_t rail, std::size_t row);
   Status complete();
 
   const Shards& shards() const { return staging_.shards(); }
+  std::size_t shard(std::size_t rail, std::size_t host) const {
+    return rail * hosts_.size() + host;
+  }
   std::size_t bytes(std::size_t elements) const { return elements * size_of(layout_.dtype); }
   std::size_t first_of(std::size_t shard, std::size_t row) const {
     return shards().of(shard, row).begin;
   }
-  /// Of `shard` of a row in a member's lane.
-  std::size_t in_lane(std::size_t shard, std::size_t row) const {
-    return (shard * rows_in_lane_ + row % rows_in_lane_) * bytes(shards_.chunk);
+  /// Lanes of other leaders come first, then those of members.
+  std::size_t leaders_lane() const { return rows_in_lane_ * bytes(shards_.chunk); }
+  std::size_t members_lane(std::size_t place, std::size_t leaders_place) const;
+  /// Of a host's shard of a row in a member's lane.
+  std::size_t in_lane(std::size_t host, std::size_t row) const {
+    return (host * rows_in_lane_ + row % rows_in_lane_) * bytes(shards_.chunk);
   }
 
   Windows& windows_;
   const Layout& layout_;
   Staging& staging_;
   Packing& packing_;
+  const Topology* topology_ = nullptr;   // once needed
+  std::vector<int> candidates_;          // of leaders_on
   std::vector<ConstVectorView> inputs_;  // by place
   std::vector<double> weights_;
   // Of this operation.
   std::uint64_t sequence_ = 0;
   std::vector<Host> hosts_;  // in order of their first members
   std::size_t host_ = 0;     // this worker's
-  std::size_t place_ = 0;    // of this worker among its host's members
+  std::vector<int> locals_;  // the members on it
+  std::size_t place_ = 0;    // of this worker among them
   bool leads_ = false;
-  std::vector<Party> members_;  // the others of this host; if it does not lead, only who does
-  std::vector<Party> leaders_;  // the others, if it leads
-  double weight_ = 0;           // of a member
+  std::size_t rail_ = 0;            // that it leads
+  std::vector<Party> members_;      // the others of this host, if it leads
+  std::vector<Party> leaders_;      // its rail's other leaders
+  std::vector<Party> other_rails_;  // their leaders on this host
+  double weight_ = 0;               // of a member
   Shards shards_;
   std::size_t rows_in_lane_ = 0;
 };

@@ -1,14 +1,7 @@
-#include "slipstream/base/copy.h"
 #include "slipstream/collectives/partial_all_reduce_internal.h"
 #include "slipstream/kernels/kernels.h"
 
 namespace slip::partial_all_reduce {
-namespace {
-
-// A mean is copied to mapped peers while it is in the first-level cache.
-constexpr std::size_t block_bytes = std::size_t{8} << 10;
-
-}  // namespace
 
 TwoShot::TwoShot(Windows& windows, const Layout& layout, Staging& staging, Packing& packing)
     : windows_(windows),
@@ -18,6 +11,7 @@ TwoShot::TwoShot(Windows& windows, const Layout& layout, Staging& staging, Packi
       inputs_(static_cast<std::size_t>(layout.workers)),
       weights_(static_cast<std::size_t>(layout.workers)) {
   others_.reserve(static_cast<std::size_t>(layout.workers));
+  copies_.reserve(static_cast<std::size_t>(layout.workers));
 }
 
 Status TwoShot::announce(const Operation& operation) {
@@ -104,15 +98,11 @@ Status TwoShot::reduce(std::size_t c) {
   for (Party& party : others_) {
     if (Status s = find(party, c); !s) return s;
   }
-  const Range chunk = shards().of(place_, c);
-  const std::size_t block = block_bytes / size_of(layout_.dtype);
-  for (std::size_t begin = 0; begin < chunk.size(); begin += block) {
-    reduce_block(c, {begin, std::min(begin + block, chunk.size())});
-  }
+  average(c);
   const VectorView mean = result(c);
-  const void* packed = rounds_ ? packing_.pack(mean, chunk.begin) : nullptr;
+  const void* packed = rounds_ ? packing_.pack(mean, shards().of(place_, c).begin) : nullptr;
   for (const Party& party : others_) {
-    // To mapped peers it has been copied block by block.
+    // Mapped peers have it.
     const std::size_t left = party.peer->mapped() ? 0 : packing_.bytes(mean.count);
     if (Status s = windows_.put(*party.peer, party.output + packing_.offset(mean.count), packed,
                                 left, Sign::reduced, progress(sequence_, c + 1));
@@ -140,22 +130,25 @@ Status TwoShot::find(Party& party, std::size_t c) {
   return {};
 }
 
-/// `block`: of chunk `c`.
-void TwoShot::reduce_block(std::size_t c, Range block) {
-  inputs_[place_] = staging_.part(place_, c).slice(block.begin, block.size());
+/// Chunk `c` of this worker's shard, here and at mapped peers.
+void TwoShot::average(std::size_t c) {
+  const VectorView mean = result(c);
+  inputs_[place_] = staging_.part(place_, c);
+  copies_.clear();
   for (const Party& party : others_) {
-    inputs_[party.place] = {party.input + bytes(block.begin), block.size(), layout_.dtype};
-  }
-  const VectorView mean = result(c).slice(block.begin, block.size());
-  const std::size_t n = others_.size() + 1;
-  kernels::weighted_average(mean, {inputs_.data(), n}, {weights_.data(), n});
-  // Everybody has the same mean, whichever way it comes.
-  if (rounds_) packing_.round(mean, shards().of(place_, c).begin + block.begin);
-  for (const Party& party : others_) {
+    inputs_[party.place] = {party.input, mean.count, mean.dtype};
     if (!party.peer->mapped()) continue;
-    copy_bytes(party.peer->region.memory.get() + party.output + bytes(block.begin), mean.data,
-               mean.bytes());
+    copies_.push_back({party.peer->region.memory.get() + party.output, mean.count, mean.dtype});
   }
+  const std::size_t n = others_.size() + 1;
+  if (!rounds_ || !packing_.is_lossy()) {
+    kernels::weighted_average(mean, {inputs_.data(), n}, {weights_.data(), n}, copies_);
+    return;
+  }
+  // Everybody has the same mean, whichever way it comes.
+  kernels::weighted_average(mean, {inputs_.data(), n}, {weights_.data(), n});
+  packing_.round(mean, shards().of(place_, c).begin);
+  for (const VectorView& copy : copies_) kernels::copy(copy, mean);
 }
 
 Status TwoShot::collect(std::size_t c) {

@@ -12,13 +12,15 @@ constexpr int culprit_bits = 32;
 
 }  // namespace
 
-Windows::Windows(const World& world, std::string_view name, std::size_t bytes, Wait wait)
+Windows::Windows(const World& world, std::string_view name, std::size_t bytes,
+                 const PartialAllReduceOptions& options)
     : world_(world),
       name_(name),
       copies_at_post_(world.transport().copies_at_post()),
-      wait_(std::move(wait)),
+      wait_(options.wait),
+      bell_(options.in_background ? Bell::progress : Bell::worker),
       lines_(round_up(bytes, line)),
-      region_(world.allocate(name, lines_ + lines_bytes())),
+      region_(world.allocate(name, lines_ + lines_bytes(), bell_)),
       peers_(static_cast<std::size_t>(world.size())) {}
 
 RemoteRegion Windows::attach(int peer, const std::string& name, std::size_t bytes) const {
@@ -49,12 +51,32 @@ Status Windows::meet(int rank, Peer** met) {
   return {};
 }
 
+void Windows::meet_all(std::size_t lanes_bytes) {
+  std::vector<Peer*> through_lanes;
+  for (int rank = 0; rank < world_.size(); ++rank) {
+    if (rank == world_.rank()) continue;
+    Peer* peer = nullptr;
+    meet(rank, &peer).throw_if_failed();
+    if (lanes_bytes > 0 && !peer->mapped()) through_lanes.push_back(peer);
+  }
+  if (!through_lanes.empty()) make_lanes(lanes_bytes);
+  for (Peer* peer : through_lanes) attach_lanes(*peer, lanes_bytes);
+}
+
+void Windows::make_lanes(std::size_t bytes) {
+  if (lanes_.data() != nullptr) return;
+  lanes_ = world_.allocate(name_ + "/lanes", lines_bytes() + bytes, bell_);
+}
+
+void Windows::attach_lanes(Peer& peer, std::size_t bytes) {
+  if (peer.lanes.peer >= 0) return;
+  peer.lanes = attach(peer.rank, name_ + "/lanes", lines_bytes() + bytes);
+}
+
 Status Windows::open_lanes(const Peer& peer, std::uint64_t sequence, std::size_t bytes) {
   if (peer.ready_for == sequence) return {};
   try {
-    if (lanes_.data() == nullptr) {
-      lanes_ = world_.allocate(name_ + "/lanes", lines_bytes() + bytes);
-    }
+    make_lanes(bytes);
   } catch (const Error& error) {
     return error.status();
   }
@@ -65,9 +87,8 @@ Status Windows::find_lanes(Peer& peer, std::uint64_t sequence, std::size_t bytes
   if (peer.ready_for == sequence) return {};
   if (Status s = await(peer, Sign::ready, progress(sequence, 0)); !s) return s;
   if (Status s = check_sequence(peer, word(peer, Sign::ready), sequence); !s) return s;
-  if (peer.lanes.peer >= 0) return {};
   try {
-    peer.lanes = attach(peer.rank, name_ + "/lanes", lines_bytes() + bytes);
+    attach_lanes(peer, bytes);
     return {};
   } catch (const Error& error) {
     return error.status();

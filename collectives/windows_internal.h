@@ -87,12 +87,15 @@ class Windows {
   using Wait = decltype(PartialAllReduceOptions::wait);
 
   /// A region of `bytes`, and a line of words per peer behind them.
-  Windows(const World& world, std::string_view name, std::size_t bytes, Wait wait);
+  Windows(const World& world, std::string_view name, std::size_t bytes,
+          const PartialAllReduceOptions& options);
 
   const World& world() const { return world_; }
   const Region& region() const { return region_; }
   bool has_waited() const { return has_waited_; }
 
+  /// Connects to everybody, lanes included. By all workers, at set-up; throws Error.
+  void meet_all(std::size_t lanes_bytes);
   /// Connects to whom it has not met. Codes: those of Transport::attach; peer_mismatch.
   Status meet(int rank, Peer** peer);
 
@@ -196,11 +199,14 @@ class Windows {
   Status out_of_order(const Peer& peer, Word word, std::uint64_t sequence) const;
   std::size_t lines_bytes() const { return static_cast<std::size_t>(world_.size() - 1) * line; }
   RemoteRegion attach(int peer, const std::string& name, std::size_t bytes) const;
+  void make_lanes(std::size_t bytes);
+  void attach_lanes(Peer& peer, std::size_t bytes);
 
   const World& world_;
   const std::string name_;
   const bool copies_at_post_;
   const Wait wait_;
+  const Bell bell_;
   const std::size_t lines_;  // where they begin
   Region region_;
   Region lanes_;

@@ -229,7 +229,7 @@ Options describe(PerfOptions& options) {
       .add("check", options.check, "1: check contents, after the samples were taken",
            Range::between(0, 1))
       .add("memory", options.memory, {"host", "cuda"}, "where the data lies")
-      .add("kernel", options.kernel, {"weighted_average", "average_apply", "axpy", "copy"},
+      .add("kernel", options.kernel, {"weighted_average", "average_apply", "relay", "axpy", "copy"},
            "what the test kernel runs")
       .section("Where")
       .add("workers", options.asked_workers,
@@ -248,9 +248,7 @@ Options describe(PerfOptions& options) {
            Range::between(0, 1024))
       .add("groups", options.groups, {"repeated", "fresh"},
            "each right behind itself, or one that was not there before")
-      .add("algorithm", options.algorithm, {"automatic", "one-shot", "two-shot", "hierarchical"},
-           "how it averages")
-      .add("wire", options.wire, {"exact", "bf16"}, "what a transport carries")
+      .append(describe(options.algorithm, options.wire))
       .add("explain", options.explain, "print what each algorithm should take, and which is taken")
       .add("generator", options.generator, {"random", "buffer", "division"},
            "how the group service forms groups")

@@ -18,7 +18,8 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  /// Runs the body until it yields or ends. Not from inside a fiber.
+  /// Runs the body until it yields or ends. From any thread, one at a time, and from inside another
+  /// fiber, too.
   void resume();
   /// Back to whoever resumed; from inside the body.
   void yield();

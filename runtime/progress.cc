@@ -36,7 +36,7 @@ class ProgressThread final : public Progress, public std::enable_shared_from_thi
 
   ~ProgressThread() override {
     stop_.store(true, std::memory_order_release);
-    wake();
+    serve_soon();
     thread_.join();
     close(epoll_);
     close(wake_);
@@ -53,8 +53,13 @@ class ProgressThread final : public Progress, public std::enable_shared_from_thi
       ++known->users;
     }
     services_.push_back({&transport, std::move(poll)});
-    wake();
+    serve_soon();
     return std::make_unique<Registration>(shared_from_this(), std::prev(services_.end()));
+  }
+
+  void serve_soon() override {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto written = write(wake_, &one, sizeof one);
   }
 
   std::unique_ptr<Handle> watch(int fd, std::function<void()> ready) override {
@@ -127,11 +132,6 @@ class ProgressThread final : public Progress, public std::enable_shared_from_thi
     event.events = EPOLLIN;
     event.data.fd = fd;
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) throw_errno("cannot watch a descriptor");
-  }
-
-  void wake() {
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const auto written = write(wake_, &one, sizeof one);
   }
 
   bool poll_services() {

@@ -24,6 +24,9 @@ class Progress {
   /// it returns false (nothing left). It must not wait.
   virtual std::unique_ptr<Handle> serve(Transport& transport, std::function<bool()> poll) = 0;
 
+  /// Has what is served polled soon, though nothing may have arrived. From any thread.
+  virtual void serve_soon() = 0;
+
   /// Calls `ready` once when `fd` turns readable (a pidfd: the process has ended).
   virtual std::unique_ptr<Handle> watch(int fd, std::function<void()> ready) = 0;
 };

@@ -104,7 +104,7 @@ class __attribute__((visibility("hidden"))) Simulator::Worker final : public Wai
     throw Error(Code::not_supported, "the simulator has no descriptors to watch");
   }
   /// Not at once: services that answer each other would nest, on whosever stack it is.
-  void serve_soon() {
+  void serve_soon() override {
     if (std::exchange(serving_, true)) return;
     simulator_.events_.schedule(
         simulator_.events_.now(),

@@ -51,7 +51,8 @@ struct WorldOptions {
 
 /// One worker's place among its peers: who they are, how bytes reach them, and how to wait.
 /// Everything above (queues, collectives, protocols) sees only this, so it runs unchanged on every
-/// transport and on both clocks. Belongs to the thread that made it, but for `abort`.
+/// transport and on both clocks. Belongs to the thread that made it, but for `abort` and
+/// `wake`.
 class World {
  public:
   /// Finds its launcher (`slip run`, srun, mpirun, a rendezvous by hand; see launcher.h), else it
@@ -93,6 +94,12 @@ class World {
   const Topology& topology() const;
   /// The host of `rank` in `topology()`, which need not be found out for it.
   int host_of(int rank) const;
+  /// What carries puts from one worker to another, as `transport` of the options chose it.
+  struct Path {
+    std::string transport;
+    std::string why;
+  };
+  Path path(int from, int to) const;
   /// Binds the calling thread, and those that it starts, to this worker's core on the real host,
   /// whatever is modelled. Asks as `topology()` does. Not supported in virtual time.
   Status bind() const;
@@ -115,6 +122,9 @@ class World {
   /// Blocks until `condition` holds. It must read only this worker's own memory and clock. `what`
   /// completes "waiting for ..." in the error.
   Status wait_until(FunctionRef<bool()> condition, Time deadline, std::string_view what) const;
+
+  /// Has this worker look again at what it waits for. From any thread.
+  void wake() const;
 
   /// Runs `work`; in virtual time, or with a pace set, it lasts as `set_compute_time` says. In
   /// virtual time it may run on another thread, beside that of other workers

@@ -9,13 +9,20 @@ namespace slip {
 namespace {
 
 /// Nobody needs a gradient whose averaging has failed.
-PartialAllReduceOptions expendable() { return {.in_place = true}; }
+PartialAllReduceOptions of_gradients(const AllReduceSgd& options) {
+  return {.in_place = true, .wire = options.wire, .algorithm = options.algorithm};
+}
+PartialAllReduceOptions of_parameters(const AllReduceSgd& options) {
+  return {.wire = options.wire, .algorithm = options.algorithm};
+}
 
 class AllReduceProtocol final : public Protocol {
  public:
-  explicit AllReduceProtocol(const Run& run)
+  AllReduceProtocol(const Run& run, const AllReduceSgd& options)
       : run_(run),
-        gradients_(run.world, run.name + "/gradient", run.x.count, run.x.dtype, expendable()) {}
+        options_(options),
+        gradients_(run.world, run.name + "/gradient", run.x.count, run.x.dtype,
+                   of_gradients(options)) {}
 
   Status enter(Iteration) override { return {}; }
 
@@ -36,7 +43,8 @@ class AllReduceProtocol final : public Protocol {
   Status mean_of_parameters() {
     if (!parameters_) {  // all workers come here in the same iteration
       try {
-        parameters_.emplace(run_.world, run_.name + "/parameters", run_.x.count, run_.x.dtype);
+        parameters_.emplace(run_.world, run_.name + "/parameters", run_.x.count, run_.x.dtype,
+                            of_parameters(options_));
       } catch (const Error& error) {
         return error.status();
       }
@@ -54,18 +62,21 @@ class AllReduceProtocol final : public Protocol {
   }
 
   const Run& run_;
+  const AllReduceSgd options_;
   AllReduce gradients_;
   std::optional<AllReduce> parameters_;  // made by the first step with the user's own `apply`
 };
 
 }  // namespace
 
+Options AllReduceSgd::describe() { return slip::describe(algorithm, wire); }
+
 std::size_t AllReduceSgd::memory(const RunShape& shape) const {
-  return AllReduce::memory(shape.graph.size(), shape.parameters, shape.dtype, expendable());
+  return AllReduce::memory(shape.graph.size(), shape.parameters, shape.dtype, of_gradients(*this));
 }
 
 std::unique_ptr<Protocol> AllReduceSgd::make(const Run& run) const {
-  return std::make_unique<AllReduceProtocol>(run);
+  return std::make_unique<AllReduceProtocol>(run, *this);
 }
 
 SLIP_PROTOCOL(AllReduceSgd)

@@ -4,6 +4,8 @@
 #include <memory>
 #include <string_view>
 
+#include "slipstream/collectives/partial_all_reduce.h"
+#include "slipstream/runtime/config.h"
 #include "slipstream/trainer/protocol.h"
 
 namespace slip {
@@ -15,7 +17,10 @@ struct AllReduceSgd {
   static constexpr std::string_view summary =
       "synchronous SGD: gradients averaged over all workers";
 
-  Options describe() { return {}; }
+  Algorithm algorithm = Algorithm::automatic;  // how they are averaged
+  Wire wire = Wire::exact;                     // what a transport carries of it
+
+  Options describe();
   void validate(const RunShape&) const {}
   std::size_t memory(const RunShape& shape) const;
   std::unique_ptr<Protocol> make(const Run& run) const;

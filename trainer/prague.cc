@@ -1,7 +1,10 @@
 #include "slipstream/trainer/prague.h"
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +12,8 @@
 #include "slipstream/collectives/group_division.h"
 #include "slipstream/collectives/group_service.h"
 #include "slipstream/collectives/partial_all_reduce.h"
+#include "slipstream/kernels/kernels.h"
+#include "slipstream/runtime/background_internal.h"
 
 namespace slip {
 namespace {
@@ -37,83 +42,91 @@ GroupGeneratorOptions generator_options(const Prague& options, const Run& run) {
   return result;
 }
 
-/// What all variants have in common: gradient first, then average.
-class PragueProtocol : public Protocol {
+using Wait = decltype(PartialAllReduceOptions::wait);
+using Mean = std::function<Status(const Group&)>;  // of the worker's model, over the group
+
+/// Which groups a worker averages in.
+class Groups {
  public:
-  PragueProtocol(const Run& run, const Prague& options)
-      : run_(run),
-        options_(options),
-        reduce_(run.world, run.name + "/groups", run.x.count, run.x.dtype,
-                {.wait = [&run](FunctionRef<bool()> condition, std::string_view what) {
-                  return run.wait(condition, what);
-                }}) {}
+  explicit Groups(Mean mean) : mean_(std::move(mean)) {}
+  virtual ~Groups() = default;
 
-  Status enter(Iteration k) override { return averages(k) ? prepare(k) : Status(); }
-
-  Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
-    *next = k + 1;
-    run_.timed(SpanKind::apply, [&] { gradient.apply(); });
-    return averages(k) ? average() : Status();
-  }
+  /// The group of section 0, 1, ..., the next; without members where that is not known ahead.
+  virtual const Group& foresee(std::uint64_t section) = 0;
+  /// What a section averages.
+  virtual Status average() = 0;
+  /// What others count on after this worker's last iteration.
+  virtual Status finish() { return {}; }
 
  protected:
-  /// The section of `k` ends with it.
-  bool averages(Iteration k) const { return (k + 1) % section() == 0; }
-  Iteration section() const { return static_cast<Iteration>(options_.section); }
-
-  virtual Status prepare(Iteration k) = 0;
-  virtual Status average() = 0;
-
-  const Run& run_;
-  const Prague options_;
-  PartialAllReduce reduce_;
+  const Mean mean_;
 };
 
 /// Groups that follow from seed and section: every worker knows them all, and nobody asks.
-class ScheduledPrague final : public PragueProtocol {
+class ScheduledGroups final : public Groups {
  public:
-  using PragueProtocol::PragueProtocol;
+  ScheduledGroups(const Run& run, const Prague& options, Mean mean)
+      : Groups(std::move(mean)), run_(run), options_(options) {}
+
+  const Group& foresee(std::uint64_t section) override {
+    group_ = {section + 1, members(section)};
+    return group_;
+  }
+  Status average() override { return mean_(group_); }
 
  private:
-  Status prepare(Iteration k) override {
-    const std::uint64_t step = k / section();
-    group_ = {step + 1, members(step)};
-    return reduce_.announce(group_);
-  }
-  Status average() override { return reduce_.mean(group_, run_.x); }
-
-  std::vector<int> members(std::uint64_t step) const {
+  std::vector<int> members(std::uint64_t section) const {
     const int rank = run_.world.rank();
     if (options_.generator == Prague::Generator::static_) {
-      return static_group(rank, step, run_.world.topology());
+      return static_group(rank, section, run_.world.topology());
     }
-    const Division groups = division(step);
+    const Division groups = division(section);
     return *std::find_if(groups.begin(), groups.end(), [rank](const std::vector<int>& group) {
       return std::binary_search(group.begin(), group.end(), rank);
     });
   }
 
-  Division division(std::uint64_t step) const {
+  Division division(std::uint64_t section) const {
     std::vector<int> everybody(static_cast<std::size_t>(run_.world.size()));
     std::iota(everybody.begin(), everybody.end(), 0);
-    Random random(key({run_.seed, step}));
+    Random random(key({run_.seed, section}));
     if (options_.generator == Prague::Generator::division) {
       return divide(std::move(everybody), options_.group_size, random);
     }
     const Topology& topology = run_.world.topology();
-    return step % 2 == 0 ? inter_step(everybody, topology, step / 2, options_.group_size, random)
-                         : intra_step(everybody, topology);
+    return section % 2 == 0
+               ? inter_step(everybody, topology, section / 2, options_.group_size, random)
+               : intra_step(everybody, topology);
   }
 
+  const Run& run_;
+  const Prague& options_;
   Group group_;
 };
 
 /// Groups of the group generator.
-class ServedPrague final : public PragueProtocol {
+class ServedGroups final : public Groups {
  public:
-  ServedPrague(const Run& run, const Prague& options)
-      : PragueProtocol(run, options),
-        service_(run.world, run.name + "/generator", generator_options(options, run)) {}
+  ServedGroups(const Run& run, const Prague& options, Bell bell, Mean mean, Wait wait)
+      : Groups(std::move(mean)),
+        rank_(run.world.rank()),
+        asks_always_(options.generator == Prague::Generator::random),
+        wait_(std::move(wait)),
+        service_(run.world, run.name + "/generator", generator_options(options, run), bell) {}
+
+  const Group& foresee(std::uint64_t) override { return unknown_; }
+
+  /// Who finds a group in its buffer asks nobody, except that the random generator makes one for
+  /// every request. That one comes after those that the worker was drawn into before.
+  Status average() override {
+    if (asks_always_ || !service_.ready()) {
+      if (Status s = service_.request(); !s) return s;
+    }
+    do {
+      if (Status s = execute_next(); !s) return s;
+    } while (asks_always_ && formed_.initiator != rank_);
+    return {};
+  }
 
   /// No new groups; others count on those that are formed.
   Status finish() override {
@@ -125,32 +138,111 @@ class ServedPrague final : public PragueProtocol {
   }
 
  private:
-  Status prepare(Iteration) override { return {}; }
-
-  /// Who finds a group in its buffer asks nobody, except that the random generator makes one for
-  /// every request. That one comes after those that the worker was drawn into before.
-  Status average() override {
-    const bool asks_always = options_.generator == Prague::Generator::random;
-    if (asks_always || !service_.ready()) {
-      if (Status s = service_.request(); !s) return s;
-    }
-    do {
-      if (Status s = execute_next(); !s) return s;
-    } while (asks_always && formed_.initiator != run_.world.rank());
-    return {};
-  }
-
   Status execute_next() {
     const auto told = [&] { return service_.ready(); };
-    if (Status s = run_.wait(told, "the group generator"); !s) return s;
+    if (Status s = wait_(told, "the group generator"); !s) return s;
     if (Status s = service_.take(&formed_); !s) return s;
     if (formed_.group.members.empty()) return {};
-    if (Status s = reduce_.mean(formed_.group, run_.x); !s) return s;
+    if (Status s = mean_(formed_.group); !s) return s;
     return service_.done(formed_.group);
   }
 
+  const int rank_;
+  const bool asks_always_;
+  const Wait wait_;
+  const Group unknown_;
   GroupService service_;
   FormedGroup formed_;  // taken last
+};
+
+class PragueProtocol final : public Protocol {
+ public:
+  PragueProtocol(const Run& run, const Prague& options)
+      : run_(run),
+        options_(options),
+        reduce_(run.world, run.name + "/groups", run.x.count, run.x.dtype,
+                {.wait = wait(),
+                 .in_background = overlaps(),
+                 .wire = options.wire,
+                 .algorithm = options.algorithm}) {
+    const auto mean = [this](const Group& group) {
+      return overlaps() ? reduce_.mean(group) : reduce_.mean(group, run_.x);
+    };
+    if (options.free_running()) {
+      const Bell bell = overlaps() ? Bell::progress : Bell::worker;
+      groups_ = std::make_unique<ServedGroups>(run, options_, bell, mean, wait());
+    } else {
+      groups_ = std::make_unique<ScheduledGroups>(run, options_, mean);
+    }
+    if (overlaps()) background_.emplace(run.world);
+  }
+
+  Status enter(Iteration k) override {
+    if (!averages(k)) return {};
+    const Group& next = groups_->foresee(k / section());
+    if (!next.members.empty()) {
+      if (Status s = reduce_.announce(next); !s) return s;
+    }
+    if (overlaps()) begin(&Groups::average);
+    return {};
+  }
+
+  Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
+    *next = k + 1;
+    if (averages(k) && overlaps()) {
+      if (Status s = end(); !s) return s;
+      run_.timed(SpanKind::apply, [&] { apply_to_mean(gradient); });
+      return {};
+    }
+    run_.timed(SpanKind::apply, [&] { gradient.apply(); });
+    return averages(k) ? groups_->average() : Status();
+  }
+
+  Status finish() override {
+    if (!overlaps()) return groups_->finish();
+    begin(&Groups::finish);
+    if (Status s = end(); !s) return s;
+    kernels::copy(run_.x, reduce_.buffer());
+    return {};
+  }
+
+ private:
+  /// The section of `k` ends with it.
+  bool averages(Iteration k) const { return (k + 1) % section() == 0; }
+  Iteration section() const { return static_cast<Iteration>(options_.section); }
+  bool overlaps() const { return options_.order == Prague::Order::parallel; }
+
+  /// How whoever averages waits: this worker, or what goes on beside it.
+  Wait wait() {
+    return [this](FunctionRef<bool()> condition, std::string_view what) {
+      return background_ ? background_->wait(condition) : run_.wait(condition, what);
+    };
+  }
+
+  /// Averages the model of now while the worker computes with it.
+  void begin(Status (Groups::*what)()) {
+    kernels::copy(reduce_.buffer(), run_.x);
+    background_->begin([groups = groups_.get(), what] { return (groups->*what)(); });
+  }
+
+  Status end() {
+    const auto ended = [&] { return background_->ended(); };
+    if (Status s = run_.wait(ended, "the average of its group"); !s) return background_->cancel(s);
+    return background_->result();
+  }
+
+  void apply_to_mean(const GradientStep& gradient) {
+    const ConstVectorView mean = reduce_.buffer();
+    const double one = 1;
+    gradient.average({&mean, 1}, {&one, 1}, 0, run_.x.count);
+    gradient.finish();
+  }
+
+  const Run& run_;
+  const Prague options_;
+  PartialAllReduce reduce_;
+  std::unique_ptr<Groups> groups_;
+  std::optional<Background> background_;  // if it overlaps; ends before what it works with
 };
 
 }  // namespace
@@ -166,7 +258,10 @@ Options Prague::describe() {
       .add("section", section, "iterations from one average to the next", Range::at_least(1))
       .add("service", service,
            "rank 0 forms groups on request (static has no need); else divisions follow from the "
-           "seed");
+           "seed")
+      .add("order", order, {"serial", "parallel"},
+           "average after the gradient, as the paper has it, or while it is computed")
+      .append(slip::describe(algorithm, wire));
 }
 
 void Prague::validate(const RunShape&) const {
@@ -189,7 +284,8 @@ bool Prague::free_running() const { return service && generator != Generator::st
 
 std::size_t Prague::memory(const RunShape& shape) const {
   const int workers = shape.graph.size();
-  std::size_t bytes = PartialAllReduce::memory(workers, shape.parameters, shape.dtype);
+  std::size_t bytes = PartialAllReduce::memory(workers, shape.parameters, shape.dtype,
+                                               {.wire = wire, .algorithm = algorithm});
   if (free_running()) {
     bytes += GroupService::memory(generator_options(*this, workers), shape.rank);
   }
@@ -197,8 +293,7 @@ std::size_t Prague::memory(const RunShape& shape) const {
 }
 
 std::unique_ptr<Protocol> Prague::make(const Run& run) const {
-  if (free_running()) return std::make_unique<ServedPrague>(run, *this);
-  return std::make_unique<ScheduledPrague>(run, *this);
+  return std::make_unique<PragueProtocol>(run, *this);
 }
 
 SLIP_PROTOCOL(Prague)

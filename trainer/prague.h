@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "slipstream/collectives/group_generator.h"
+#include "slipstream/collectives/partial_all_reduce.h"
 #include "slipstream/runtime/config.h"
 #include "slipstream/trainer/protocol.h"
 
@@ -20,12 +21,18 @@ struct Prague {
       "averaging in groups that are formed on the way (Prague, ASPLOS'20)";
 
   enum class Generator { static_, random, buffer, division, inter_intra };
+  /// When a worker averages: after its own step, as the paper has it, or while it computes the
+  /// gradient, of the model that goes into the average. Both preserve the mean.
+  enum class Order { serial, parallel };
 
   Generator generator = Generator::division;  // which workers make a group
   int group_size = 3;                         // workers of a group, where it is not a whole host
   std::optional<int> filter = {};  // averages a worker may lag behind one who asks; empty: any
   int section = 1;                 // iterations from one average to the next
   bool service = true;  // rank 0 forms groups on request; else they follow from seed and section
+  Order order = Order::serial;
+  Algorithm algorithm = Algorithm::automatic;  // how groups average
+  Wire wire = Wire::exact;                     // what a transport carries of it
 
   Options describe();
   void validate(const RunShape& shape) const;

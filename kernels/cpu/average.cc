@@ -9,6 +9,7 @@
 #include <array>
 #include <cassert>
 
+#include "slipstream/kernels/cuda/cuda_internal.h"
 #include "slipstream/kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -37,6 +38,18 @@ struct Terms {
 struct AverageOnly {
   template <class D, class V>
   HWY_INLINE V operator()(D, std::size_t, V average) const {
+    return average;
+  }
+};
+
+/// It is stored elsewhere, too.
+template <class T>
+struct Copied {
+  std::span<const VectorView> copies;
+
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, std::size_t i, V average) const {
+    for (const VectorView& copy : copies) hn::StoreU(average, d, static_cast<T*>(copy.data) + i);
     return average;
   }
 };
@@ -123,6 +136,15 @@ void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
   }
 }
 
+void average_and_copy(VectorView out, std::span<const ConstVectorView> inputs,
+                      std::span<const double> weights, std::span<const VectorView> copies) {
+  if (out.dtype == Dtype::float32) {
+    average(out.as<float>(), Terms<float>{inputs, weights}, Copied<float>{copies});
+  } else {
+    average(out.as<double>(), Terms<double>{inputs, weights}, Copied<double>{copies});
+  }
+}
+
 void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
                    std::span<const double> weights, ConstVectorView gradient, const SgdStep& step) {
   if (out.dtype == Dtype::float32) {
@@ -144,11 +166,12 @@ namespace slip::kernels {
 namespace {
 
 HWY_EXPORT(weighted_average);
+HWY_EXPORT(average_and_copy);
 HWY_EXPORT(average_apply);
 HWY_EXPORT(target_name);
 
 [[maybe_unused]] bool same_shape(ConstVectorView a, ConstVectorView b) {
-  return a.dtype == b.dtype && a.count == b.count;
+  return a.dtype == b.dtype && a.count == b.count && a.device == b.device;
 }
 
 [[maybe_unused]] bool valid(ConstVectorView out, std::span<const ConstVectorView> inputs,
@@ -163,13 +186,23 @@ HWY_EXPORT(target_name);
 void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
                       std::span<const double> weights) {
   assert(valid(out, inputs, weights));
+  if (out.on_gpu()) return cuda::weighted_average(out, inputs, weights);
   HWY_DYNAMIC_DISPATCH(weighted_average)(out, inputs, weights);
+}
+
+void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
+                      std::span<const double> weights, std::span<const VectorView> copies) {
+  assert(valid(out, inputs, weights));
+  assert(std::all_of(copies.begin(), copies.end(),
+                     [&](VectorView copy) { return same_shape(copy, out); }));
+  HWY_DYNAMIC_DISPATCH(average_and_copy)(out, inputs, weights, copies);
 }
 
 void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
                    std::span<const double> weights, ConstVectorView gradient, const SgdStep& step) {
   assert(valid(out, inputs, weights) && same_shape(gradient, out));
   assert(step.momentum == 0 || same_shape(step.velocity, out));
+  if (out.on_gpu()) return cuda::average_apply(out, inputs, weights, gradient, step);
   HWY_DYNAMIC_DISPATCH(average_apply)(out, inputs, weights, gradient, step);
 }
 

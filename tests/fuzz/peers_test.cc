@@ -143,7 +143,12 @@ TEST(FuzzPeers, MachinesOfHosts) {
 
 #if SLIP_HAVE_UCX
 TEST(FuzzPeers, RegionKeysOfUcx) {
-  const ucx::RegionKey key{7, 1 << 20, 4096, Bell::worker, "a key", "an address"};
+  ucx::RegionKey key;
+  key.address = 1 << 20;
+  key.bytes = 4096;
+  key.rkey = "a key";
+  key.doorbell_rkey = "another";
+  key.address_of_worker = "an address";
   read_mutations({ucx::pack(key)}, [](const std::string& text) {
     const ucx::RegionKey read = ucx::unpack(text, 1);
     EXPECT_GT(read.bytes, 0u);

@@ -86,15 +86,20 @@ TEST_P(PragueProcesses, end_when_a_worker_is_killed) {
 }
 
 std::string variant_name(const ::testing::TestParamInfo<Prague>& info) {
-  const char* names[] = {"static_schedule", "random_groups", "divisions"};
+  const char* names[] = {"static_schedule", "random_groups", "divisions",
+                         "static_schedule_in_the_background", "divisions_in_the_background"};
   return names[info.index];
 }
 
-INSTANTIATE_TEST_SUITE_P(, PragueProcesses,
-                         ::testing::Values(Prague{.generator = Prague::Generator::static_},
-                                           Prague{.generator = Prague::Generator::random},
-                                           Prague{.group_size = 2, .filter = 4}),
-                         variant_name);
+INSTANTIATE_TEST_SUITE_P(
+    , PragueProcesses,
+    ::testing::Values(Prague{.generator = Prague::Generator::static_},
+                      Prague{.generator = Prague::Generator::random},
+                      Prague{.group_size = 2, .filter = 4},
+                      Prague{.generator = Prague::Generator::static_,
+                             .order = Prague::Order::parallel},
+                      Prague{.group_size = 2, .filter = 4, .order = Prague::Order::parallel}),
+    variant_name);
 
 }  // namespace
 }  // namespace slip

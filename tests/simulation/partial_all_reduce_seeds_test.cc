@@ -274,6 +274,8 @@ Scenario between_hosts(std::uint64_t seed) {
   s.workers = 4 + static_cast<int>(random.below(9));
   s.count = 1000 + random.below(60'000);
   s.options.algorithm = Algorithm::hierarchical;
+  // With several NICs, so that hosts have several leaders.
+  if (seed % 2 == 0) s.launch.world.machines = {SLIP_TOPOLOGIES "/two_socket.xml"};
   s.launch.world.network.workers_per_host = 2 + static_cast<int>(random.below(3));
   for (Group& group : s.groups) group = random_group(group.sequence, s.workers, random);
   return s;

@@ -39,6 +39,7 @@ Scenario random_scenario(std::uint64_t seed, LaunchKind kind) {
   if (divides && prague.service && random.below(2) == 0) {
     prague.filter = 1 + static_cast<int>(random.below(5));
   }
+  if (random.below(2) == 0) prague.order = Prague::Order::parallel;
   s.protocol = consensus::make(prague);
   if (random.below(3) == 0) s.dimension = 300;  // too long to go in one shot
   return s;
@@ -168,6 +169,60 @@ TEST(Prague, is_evaluated_at_one_time_though_one_worker_is_far_behind) {
           EXPECT_GE(point.at, point.iteration * 1s);
           EXPECT_LE(point.at, point.iteration * 1.5s + 6s);
         }
+      },
+      options);
+}
+
+TEST(Prague, names_who_is_missing_though_it_averages_in_the_background) {
+  constexpr int absent = 3;
+  int told = 0;
+  LaunchOptions options;
+  options.kind = LaunchKind::simulated;
+  options.world.wait_timeout = 10s;
+  options.world.network.workers_per_host = 4;
+  launch(
+      4,
+      [&](World& world) {
+        std::vector<double> x = {1.0 * world.rank()};
+        TrainerOptions run;
+        run.own_start = true;
+        Trainer trainer(world, {{x.data(), 1, Dtype::float64}},
+                        Prague{.generator = Generator::static_, .order = Prague::Order::parallel},
+                        run);
+        if (world.rank() == absent) {
+          (void)world.wait_until([] { return false; }, world.now() + 15s, "nothing");
+          return;
+        }
+        const Status status = trainer.step(trainer.gradient());
+        EXPECT_FALSE(status);
+        EXPECT_EQ(x[0], world.rank()) << "a failed average left something behind";
+        if (status.code() != Code::timeout) return;  // ended by the first to fail
+        ++told;
+        EXPECT_EQ(status.peer(), absent);
+        EXPECT_THAT(status.message(), HasSubstr("nothing has come from rank 3"));
+      },
+      options);
+  EXPECT_GT(told, 0);
+}
+
+TEST(Prague, an_overlapped_step_is_the_mean_less_the_gradient_of_what_went_into_it) {
+  LaunchOptions options;
+  options.kind = LaunchKind::simulated;
+  options.world.network.workers_per_host = 2;
+  launch(
+      2,
+      [&](World& world) {
+        std::vector<double> x = {1.0 + world.rank()};
+        TrainerOptions run;
+        run.own_start = true;
+        run.learning_rate = 0.5;
+        run.iterations = 1;
+        Trainer trainer(world, {{x.data(), 1, Dtype::float64}},
+                        Prague{.generator = Generator::static_, .order = Prague::Order::parallel},
+                        run);
+        trainer.gradient().as<double>()[0] = x[0];
+        trainer.step(trainer.gradient()).throw_if_failed();
+        EXPECT_EQ(x[0], 1.5 - 0.5 * (1.0 + world.rank()));
       },
       options);
 }

@@ -69,6 +69,39 @@ TEST(AlgorithmTest, BetweenHostsALargeVectorTakesNoMoreThanAFifthAboveTheBoundOf
   }
 }
 
+TEST(AlgorithmTest, BetweenHostsEachNicCarriesItsPart) {
+  constexpr std::size_t count = 1 << 20;
+  constexpr double rate = 1e9;
+  constexpr int hosts = 2;
+  LaunchOptions options = hosts_of(8, {rate, 5us}, {0, 1us});
+  options.world.machines = {SLIP_TOPOLOGIES "/two_socket.xml"};  // with four NICs
+  options.world.network.nics_per_host = 4;
+  const Outcome outcome = run(hosts * 8, count, options, {});
+  EXPECT_EQ(outcome.algorithm, Algorithm::hierarchical);
+  const double bound = 2.0 * (hosts - 1) / hosts * count * sizeof(float) / rate / 4;
+  EXPECT_GE(outcome.seconds, bound);
+  EXPECT_LE(outcome.seconds, 1.2 * bound);
+}
+
+TEST(AlgorithmTest, AGroupHasAsManyRailsAsTheHostThatHasFewest) {
+  LaunchOptions options = hosts_of(8, {1e9, 5us}, {});
+  options.world.machines = {SLIP_TOPOLOGIES "/two_socket.xml"};
+  launch(
+      16,
+      [](World& world) {
+        PartialAllReduce partial(world, "vector", 1 << 20, Dtype::float32);
+        const auto rails = [&](std::vector<int> members) {
+          return partial.shape({1, std::move(members)}).rails;
+        };
+        // The leaders are 0, 2, 4, 6 and 8, 10, 12, 14.
+        EXPECT_EQ(rails(testing::everyone(16)), 4);
+        EXPECT_EQ(rails({0, 2, 4, 8, 10}), 2);
+        EXPECT_EQ(rails({0, 2, 4, 9, 11}), 1);
+        EXPECT_EQ(rails({0, 1, 2, 3}), 1) << "one host";
+      },
+      options);
+}
+
 TEST(AlgorithmTest, TheModelIsRightAboutWhatIsFastestOrNearlyAsFast) {
   for (const int per_host : {1, 2, 4}) {
     for (const sim::Link inner : {sim::Link{0, 0us}, sim::Link{10e9, 1us}, sim::Link{1e9, 20us}}) {

@@ -1,5 +1,4 @@
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <bit>
 #include <cmath>
@@ -10,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "instruction_sets.h"
 #include "slipstream/base/random.h"
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/kernels/reference.h"
@@ -18,19 +18,8 @@ namespace slip::kernels {
 namespace {
 
 template <class T>
-class Bf16Test : public ::testing::Test {
+class Bf16Test : public OnEveryTarget {
  protected:
-  void TearDown() override { hwy::GetChosenTarget().DeInit(); }
-
-  template <class Body>
-  void on_every_target(Body body) {
-    for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-      hwy::GetChosenTarget().Update(target);
-      SCOPED_TRACE(target_name());
-      body();
-    }
-  }
-
   static std::vector<std::uint16_t> packed(const std::vector<T>& x) {
     std::vector<std::uint16_t> out(x.size());
     to_bf16(out, view(std::span<const T>(x)));

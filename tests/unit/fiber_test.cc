@@ -4,6 +4,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "slipstream/runtime/fiber_internal.h"
@@ -29,6 +30,31 @@ TEST(Fiber, runs_when_resumed_and_rests_where_it_yields) {
   fiber.resume();
   EXPECT_TRUE(fiber.done());
   EXPECT_EQ(trace, "abcd");
+}
+
+TEST(Fiber, may_be_resumed_from_inside_another_and_by_another_thread) {
+  std::string trace;
+  Fiber* self = nullptr;
+  Fiber inner(stack_bytes, [&] {
+    trace += "b";
+    self->yield();
+    trace += "d";
+    self->yield();
+    trace += "f";
+  });
+  self = &inner;
+  Fiber outer(stack_bytes, [&] {
+    trace += "a";
+    inner.resume();
+    trace += "c";
+  });
+  outer.resume();
+  EXPECT_TRUE(outer.done());
+  std::thread([&] { inner.resume(); }).join();
+  trace += "e";
+  inner.resume();
+  EXPECT_TRUE(inner.done());
+  EXPECT_EQ(trace, "abcdef");
 }
 
 TEST(Fiber, may_be_destroyed_before_it_began) {

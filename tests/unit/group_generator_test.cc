@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <numeric>
 #include <set>
 #include <string>
@@ -14,6 +15,7 @@
 #include "conformance.h"
 #include "slipstream/base/random.h"
 #include "slipstream/collectives/group_division.h"
+#include "slipstream/runtime/machine.h"
 
 namespace slip {
 namespace {
@@ -138,6 +140,23 @@ TEST(GroupDivision, one_worker_of_a_host_crosses_in_the_inter_step) {
       EXPECT_TRUE(seen.insert(hosts.host_of(group.front())).second);
     }
   });
+}
+
+TEST(GroupDivision, of_two_hosts_with_four_nics_a_leader_of_each_nic_crosses_in_turn) {
+  const auto machine =
+      std::make_shared<const Machine>(read_machine(SLIP_TOPOLOGIES "/two_socket.xml"));
+  const Topology hosts = topology_in_blocks(16, 8, {machine});
+  Random random(1);
+  for (int round = 0; round < 8; ++round) {
+    Division crossing = inter_step(ranks(16), hosts, static_cast<std::uint64_t>(round), 3, random);
+    std::erase_if(crossing, [&](const std::vector<int>& group) {
+      return hosts.host_of(group.front()) == hosts.host_of(group.back());
+    });
+    const int leader = round % 4 * 2;  // mlx5_0:0 mlx5_1:2 mlx5_2:4 mlx5_3:6
+    EXPECT_THAT(crossing, ElementsAre(ElementsAre(leader, 8 + leader))) << "round " << round;
+  }
+  EXPECT_THAT(intra_step(ranks(16), hosts), ElementsAre(ElementsAre(0, 1, 2, 3, 4, 5, 6, 7),
+                                                        ElementsAre(8, 9, 10, 11, 12, 13, 14, 15)));
 }
 
 /// Workers that ask, execute and leave in an order drawn at random, and what must hold meanwhile.

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "instruction_sets.h"
 #include "slipstream/base/random.h"
 #include "slipstream/kernels/reference.h"
 
@@ -100,23 +100,10 @@ long double gamma(int m) {
   return mu / (1 - mu);
 }
 
-/// Typed over the element types. `on_every_target` repeats its argument with each instruction set
-/// that this processor has.
+/// Typed over the element types.
 template <class T>
-class KernelsTest : public ::testing::Test {
+class KernelsTest : public OnEveryTarget {
  protected:
-  void TearDown() override { hwy::GetChosenTarget().DeInit(); }
-
-  template <class Body>
-  void on_every_target(Body body) {
-    for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-      hwy::GetChosenTarget().Update(target);
-      ASSERT_STREQ(target_name(), hwy::TargetName(target));
-      SCOPED_TRACE(target_name());
-      body();
-    }
-  }
-
   /// Also for every count and 1 to 20 inputs, with random numbers that depend on these only.
   template <class Body>
   void on_every_target_and_shape(Body body) {
@@ -160,6 +147,23 @@ TYPED_TEST(KernelsTest, AverageMayOverwriteAnyOfItsInputs) {
     weighted_average(out.view(), inputs.views, inputs.weights);
     EXPECT_TRUE(same_bits(out.values(), expected.values()));
     EXPECT_TRUE(out.red_zones_intact());
+  });
+}
+
+TYPED_TEST(KernelsTest, AnAverageIsTheSameInEveryCopy) {
+  using T = TypeParam;
+  this->on_every_target_and_shape([](std::size_t n, std::size_t count, Random& random) {
+    Inputs<T> inputs(n, count, random);
+    Guarded<T> expected(count);
+    reference::weighted_average<T>(expected.view(), inputs.views, inputs.weights);
+    // As two workers average in place: one input is the output, and another is a copy.
+    std::vector<VectorView> copies;
+    for (std::size_t k = 1; k < n; ++k) copies.push_back(inputs.vectors[k].view());
+    weighted_average(inputs.vectors[0].view(), inputs.views, inputs.weights, copies);
+    for (Guarded<T>& vector : inputs.vectors) {
+      EXPECT_TRUE(same_bits(vector.values(), expected.values()));
+      EXPECT_TRUE(vector.red_zones_intact());
+    }
   });
 }
 
@@ -212,6 +216,61 @@ TYPED_TEST(KernelsTest, AxpyIsTheReferenceBitForBitOnEveryInstructionSet) {
       EXPECT_TRUE(same_bits(y.values(), expected.values())) << "count " << count;
       EXPECT_TRUE(y.red_zones_intact()) << "count " << count;
     }
+  });
+}
+
+/// Some messages missing, the average wanted or not, with and without a rest, in place or not.
+TYPED_TEST(KernelsTest, RelayIsTheReferenceBitForBitOnEveryInstructionSet) {
+  using T = TypeParam;
+  this->on_every_target_and_shape([](std::size_t n, std::size_t count, Random& random) {
+    Inputs<T> messages(n, count, random);
+    for (ConstVectorView& message : messages.views) {
+      if (random.below(4) == 0) message.data = nullptr;
+    }
+    Guarded<T> own = random_vector<T>(count, random), rest = random_vector<T>(count, random);
+    Guarded<T> expected_average(count), elsewhere(count);
+    std::vector<Guarded<T>> sums, expected_sums;
+    std::vector<VectorView> sum_views, expected_views;
+    for (std::size_t k = 0; k < n; ++k) {
+      sums.emplace_back(count, random.below(8));
+      expected_sums.emplace_back(count);
+    }
+    for (Guarded<T>& sum : sums) sum_views.push_back(sum.view());
+    for (Guarded<T>& sum : expected_sums) expected_views.push_back(sum.view());
+    Guarded<T>& out = random.below(2) == 0 ? own : elsewhere;
+    RelayAverage average{.out = expected_average.view(), .weight = 0.3, .rest_weight = 0.7};
+    if (random.below(2) == 0) average.rest = rest.const_view();
+    const bool wanted = random.below(4) != 0;
+
+    reference::relay<T>(expected_views, own.const_view(), messages.views,
+                        wanted ? &average : nullptr);
+    average.out = out.view();
+    relay(sum_views, own.const_view(), messages.views, wanted ? &average : nullptr);
+    for (std::size_t k = 0; k < n; ++k) {
+      EXPECT_TRUE(same_bits(sums[k].values(), expected_sums[k].values())) << "sum " << k;
+      EXPECT_TRUE(sums[k].red_zones_intact()) << "sum " << k;
+    }
+    if (wanted) {
+      EXPECT_TRUE(same_bits(out.values(), expected_average.values()));
+    }
+    EXPECT_TRUE(out.red_zones_intact());
+  });
+}
+
+TYPED_TEST(KernelsTest, RelayMatchesARoundDoneByHand) {
+  using T = TypeParam;
+  this->on_every_target([] {
+    std::vector<T> own{1, 2}, left{10, 20}, right{100, 200}, to_left(2), to_right(2), rest{8, 8};
+    const std::vector<VectorView> sums{view(std::span(to_left)), view(std::span(to_right))};
+    const std::vector<ConstVectorView> messages{view(std::span(left)), view(std::span(right))};
+    const RelayAverage average{.out = view(std::span(own)),
+                               .weight = 0.25,
+                               .rest = view(std::span(rest)),
+                               .rest_weight = 0.25};
+    relay(sums, view(std::span(own)), messages, &average);
+    EXPECT_THAT(to_left, ElementsAre(T(101), T(202)));
+    EXPECT_THAT(to_right, ElementsAre(T(11), T(22)));
+    EXPECT_THAT(own, ElementsAre(T(29.75), T(57.5)));
   });
 }
 

@@ -36,6 +36,7 @@ Network::Network(int workers, NetworkOptions options)
       has_rates_(options_.has_rates()),
       slowness_(static_cast<std::size_t>(workers), 1.0) {
   options_.workers_per_host = std::max(1, options_.workers_per_host);
+  options_.nics_per_host = std::max(1, options_.nics_per_host);
   for (const auto& [rank, factor] : options_.slow) {
     if (rank < 0 || rank >= workers) {
       throw Error(Code::invalid_argument,
@@ -57,8 +58,9 @@ Network::Network(int workers, NetworkOptions options)
     }
   }
   if (instant_) return;
-  sending_until_.resize(static_cast<std::size_t>(hosts));
-  receiving_until_.resize(static_cast<std::size_t>(hosts));
+  const auto nics = static_cast<std::size_t>(hosts * options_.nics_per_host);
+  sending_until_.resize(nics);
+  receiving_until_.resize(nics);
   inner_until_.resize(static_cast<std::size_t>(workers));
 }
 
@@ -86,7 +88,7 @@ Time Network::reaches(Time now, int from, int to, std::size_t bytes) {
   const int source = host_of(from);
   const int target = host_of(to);
   Time& sending = source == target ? inner_until_[static_cast<std::size_t>(from)]
-                                   : sending_until_[static_cast<std::size_t>(source)];
+                                   : sending_until_[nic_of(from)];
   const Time start = std::max(now, sending);
   sending = add(start, length(from, to, bytes));
   const Duration latency = link_between(source, target).latency;
@@ -96,7 +98,7 @@ Time Network::reaches(Time now, int from, int to, std::size_t bytes) {
 Time Network::arrives(Time reached, int from, int to, std::size_t bytes) {
   const Duration time = length(from, to, bytes);
   if (host_of(from) == host_of(to)) return add(reached, time);
-  Time& receiving = receiving_until_[static_cast<std::size_t>(host_of(to))];
+  Time& receiving = receiving_until_[nic_of(to)];
   const Time at = add(std::max(reached, receiving), time);
   if (time > Duration::zero()) receiving = at;
   return at;

@@ -31,6 +31,8 @@ struct NetworkOptions {
   /// In blocks of consecutive ranks. 0: in virtual time, and with links, each on its own; else the
   /// hosts are not modelled.
   int workers_per_host = 0;
+  /// Of each host, shared by its workers in blocks of consecutive ranks.
+  int nics_per_host = 1;
   Link link;                                 // between hosts
   Link inner_link;                           // inside a host
   std::vector<HostLink> links;               // of pairs that have one of their own, each once
@@ -42,10 +44,10 @@ struct NetworkOptions {
   bool has_rates() const;
 };
 
-/// When messages arrive. Between hosts a message is sent and received by the hosts' NICs, each one
-/// message at a time, at the rate of the two hosts' link; inside a host a worker sends one message
-/// at a time. A NIC sends in the order in which it is given messages, and receives in that in which
-/// their first bytes reach it, hence two steps. Memory is linear in workers and `links`.
+/// When messages arrive. Between hosts a message is sent and received by the workers' NICs, each
+/// one message at a time, at the rate of the two hosts' link; inside a host a worker sends one
+/// message at a time. A NIC sends in the order in which it is given messages, and receives in that
+/// in which their first bytes reach it, hence two steps. Memory is linear in workers and `links`.
 class Network {
  public:
   /// Throws Error(invalid_argument) for ranks and hosts that are not there, and pairs named twice.
@@ -63,6 +65,11 @@ class Network {
   Time arrives(Time reached, int from, int to, std::size_t bytes);
 
  private:
+  std::size_t nic_of(int rank) const {
+    const int local = rank % options_.workers_per_host;
+    return static_cast<std::size_t>(host_of(rank) * options_.nics_per_host +
+                                    local * options_.nics_per_host / options_.workers_per_host);
+  }
   const Link& link_between(int source, int target) const;
   double slowness(int from, int to) const;
   Duration length(int from, int to, std::size_t bytes) const;
@@ -72,7 +79,7 @@ class Network {
   bool has_rates_;
   std::vector<double> slowness_;                   // per rank
   std::unordered_map<std::uint64_t, Link> links_;  // by pair of hosts
-  std::vector<Time> sending_until_;                // per host's NIC
+  std::vector<Time> sending_until_;                // per NIC
   std::vector<Time> receiving_until_;
   std::vector<Time> inner_until_;  // per rank
 };
