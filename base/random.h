@@ -3,7 +3,8 @@
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
-#include <numbers>
+
+#include "slipstream/base/portable_math.h"
 
 namespace slip {
 
@@ -51,7 +52,7 @@ class Random {
   /// Standard normal (Box-Muller; one of the pair is thrown away to stay stateless).
   double normal() {
     const double u = 1.0 - uniform();
-    return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * uniform());
+    return std::sqrt(-2.0 * portable::log(u)) * portable::cos_pi(2 * uniform());
   }
 
  private:

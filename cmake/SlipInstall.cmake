@@ -54,6 +54,13 @@ if(SLIP_HAVE_MPI)
   install(EXPORT SlipstreamMpi FILE Slipstream-mpi-targets.cmake NAMESPACE Slipstream::
     DESTINATION ${SLIP_PACKAGE_DIR} COMPONENT mpi)
 endif()
+install(FILES LICENSE COMPONENT runtime
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/libslipstream${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+# Programs to build against what is installed, and jobs for Slurm that run it.
+install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DATADIR}/slipstream COMPONENT development
+  PATTERN slurm EXCLUDE)
+install(DIRECTORY examples/slurm DESTINATION ${CMAKE_INSTALL_DATADIR}/slipstream/examples
+  COMPONENT tools)
 configure_file(cmake/modulefile.in modulefile @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/modulefile RENAME ${PROJECT_VERSION} COMPONENT tools
   DESTINATION ${CMAKE_INSTALL_DATADIR}/slipstream/modulefiles/slipstream)
@@ -73,6 +80,11 @@ endif()
 configure_file(cmake/slipstream.pc.in slipstream.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/slipstream.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
   COMPONENT development)
+if(SLIP_HAVE_MPI)
+  configure_file(cmake/slipstream-mpi.pc.in slipstream-mpi.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/slipstream-mpi.pc COMPONENT mpi
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()
 
 # The reference of the public headers, where Doxygen is here.
 find_program(SLIP_DOXYGEN doxygen)

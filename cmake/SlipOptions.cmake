@@ -24,6 +24,8 @@ set(SLIP_WITH_MPI AUTO CACHE STRING "World::from_mpi, in a library of its own: A
 set_property(CACHE SLIP_WITH_MPI PROPERTY STRINGS AUTO ON OFF)
 set(SLIP_WITH_VERBS AUTO CACHE STRING "Workers of several hosts, through RDMA verbs: AUTO, ON or OFF")
 set_property(CACHE SLIP_WITH_VERBS PROPERTY STRINGS AUTO ON OFF)
+set(SLIP_WITH_CUDA AUTO CACHE STRING "Parameters in GPU memory, through CUDA: AUTO, ON or OFF")
+set_property(CACHE SLIP_WITH_CUDA PROPERTY STRINGS AUTO ON OFF)
 
 # -ffp-contract=off: one seed gives one history on every machine.
 set(SLIP_COMPILE_OPTIONS -Wall -Wextra -Werror -ffp-contract=off)
@@ -94,6 +96,11 @@ if(SLIP_WITH_MPI)
   find_package(MPI QUIET COMPONENTS C)
 endif()
 slip_optional(MPI "${MPI_C_FOUND}" "MPI" libopenmpi-dev "MPI: not found; no World::from_mpi")
+if(SLIP_WITH_CUDA)  # 11.8: the first to know sm_90
+  find_package(CUDAToolkit 11.8 QUIET)
+endif()
+slip_optional(CUDA "${CUDAToolkit_NVCC_EXECUTABLE}" "CUDA's toolkit 11.8 or newer"
+  nvidia-cuda-toolkit "CUDA: not found; parameters in the host's memory only")
 
 set(SLIP_HAVE_TESTS OFF)
 if(SLIP_BUILD_TESTS)

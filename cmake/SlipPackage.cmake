@@ -30,7 +30,7 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${PROJECT_BINARY_DIR}/lib)
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_NAME libslipstream${soversion})
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SECTION libs)
-set(CPACK_DEBIAN_RUNTIME_PACKAGE_RECOMMENDS "libucx0, libpmix2")  # loaded at run time
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_RECOMMENDS "libucx0, libibverbs1, libpmix2")  # loaded at run time
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libslipstream-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME slipstream-tools)
@@ -45,6 +45,7 @@ set(CPACK_DEBIAN_MPI_PACKAGE_RECOMMENDS libopenmpi-dev)
 set(CPACK_RPM_COMPONENT_INSTALL ON)
 set(CPACK_RPM_FILE_NAME RPM-DEFAULT)
 set(CPACK_RPM_PACKAGE_LICENSE Apache-2.0)
+set(CPACK_RPM_SPEC_MORE_DEFINE "%define _build_id_links none")  # of a binary that is in no debug package
 set(CPACK_RPM_RUNTIME_PACKAGE_NAME libslipstream${soversion})
 set(CPACK_RPM_DEVELOPMENT_PACKAGE_NAME slipstream-devel)
 set(CPACK_RPM_TOOLS_PACKAGE_NAME slipstream-tools)

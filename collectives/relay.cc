@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <cstring>
 
-#include "slipstream/kernels/kernels.h"
-
 namespace slip {
 namespace {
+
+/// The messages to all neighbours grow side by side: small enough for the nearer caches.
+constexpr std::size_t chunk_bytes = std::size_t{1} << 20;
 
 /// A message is the vector and behind it its count.
 std::size_t count_offset(std::size_t count, Dtype dtype) {
@@ -19,6 +20,7 @@ std::size_t count_offset(std::size_t count, Dtype dtype) {
 UpdateQueueOptions queue_options(std::size_t count, Dtype dtype, int staleness) {
   UpdateQueueOptions options;
   options.bytes = count_offset(count, dtype) + sizeof(std::int64_t);
+  options.chunk_bytes = chunk_bytes;
   // A neighbour sends round k + 2 + 2 s once it has this worker's message of k + 1 + s, which may
   // have been made from its own of k.
   options.depth = 3 + 2 * staleness;
@@ -39,27 +41,43 @@ Relay::Relay(const World& world, std::string_view name, const Neighbourhood& nei
       dtype_(dtype),
       staleness_(static_cast<Iteration>(staleness)),
       queue_(world, name, neighbourhood, queue_options(count, dtype, staleness)),
-      outgoing_(queue_options(count, dtype, staleness).bytes),
+      outgoing_(neighbours_.size(), std::vector<std::byte>(queue_.chunk_size(0))),
       held_(neighbours_.size()),
       counts_(neighbours_.size(), 0) {}
 
-Status Relay::send(Iteration round, ConstVectorView own) {
+Status Relay::send(Iteration round, ConstVectorView own, const kernels::RelayAverage* average) {
   if (!first_) first_ = round;
-  const VectorView sum{outgoing_.data(), count_, dtype_};
-  for (std::size_t to = 0; to < neighbours_.size(); ++to) {
-    std::int64_t models = 1;
-    inputs_.assign(1, own);
-    for (std::size_t from = 0; from < neighbours_.size(); ++from) {
-      if (from == to || held_[from].data == nullptr) continue;
-      inputs_.push_back(held_[from]);
-      models += counts_[from];
+  const std::int64_t all = models();
+  const std::size_t most = chunk_bytes / size_of(dtype_);
+  for (std::size_t c = 0; c < queue_.chunks(); ++c) {
+    const std::size_t first = std::min(c * most, count_), n = std::min(most, count_ - first);
+    add_up(own, first, n, average);
+    for (std::size_t to = 0; to < neighbours_.size(); ++to) {
+      std::byte* chunk = outgoing_[to].data();
+      if (c + 1 == queue_.chunks()) {
+        const std::int64_t models = all - counts_[to];
+        std::memcpy(chunk + count_offset(count_, dtype_) - c * chunk_bytes, &models, sizeof models);
+      }
+      if (Status s = queue_.enqueue_chunk(to, round, c, chunk); !s) return s;
     }
-    ones_.assign(inputs_.size(), 1.0);
-    kernels::weighted_average(sum, inputs_, ones_);
-    std::memcpy(outgoing_.data() + count_offset(count_, dtype_), &models, sizeof models);
-    if (Status s = queue_.enqueue(to, round, outgoing_.data()); !s) return s;
   }
   return {};
+}
+
+/// Elements [first, first + n) of all messages and of the average.
+void Relay::add_up(ConstVectorView own, std::size_t first, std::size_t n,
+                   const kernels::RelayAverage* average) {
+  sums_.clear();
+  pieces_.clear();
+  for (std::vector<std::byte>& chunk : outgoing_) sums_.push_back({chunk.data(), n, dtype_});
+  for (const ConstVectorView& held : held_) {
+    pieces_.push_back(held.data == nullptr ? held : held.slice(first, n));
+  }
+  if (average == nullptr) return kernels::relay(sums_, own.slice(first, n), pieces_);
+  kernels::RelayAverage piece = *average;
+  piece.out = average->out.slice(first, n);
+  if (piece.rest.data != nullptr) piece.rest = average->rest.slice(first, n);
+  kernels::relay(sums_, own.slice(first, n), pieces_, &piece);
 }
 
 /// The last of the `rounds` rounds up to `round` whose message of that neighbour is here.

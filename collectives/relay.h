@@ -9,7 +9,7 @@
 
 #include "slipstream/base/function_ref.h"
 #include "slipstream/base/word.h"
-#include "slipstream/kernels/vector.h"
+#include "slipstream/kernels/kernels.h"
 #include "slipstream/runtime/neighbourhood.h"
 #include "slipstream/runtime/update_queue.h"
 #include "slipstream/runtime/world.h"
@@ -36,9 +36,10 @@ class Relay {
   static std::size_t memory(std::size_t neighbours, std::size_t count, Dtype dtype,
                             int staleness = 0);
 
-  /// Sends to every neighbour what it shall have of `own` and of the messages that are held. Rounds
-  /// come in order, each once.
-  Status send(Iteration round, ConstVectorView own);
+  /// Sends to every neighbour what it shall have of `own` and of the messages that are held, and
+  /// makes their average in the same pass, if one is wanted: its `out` may be `own`. Rounds come in
+  /// order, each once.
+  Status send(Iteration round, ConstVectorView own, const kernels::RelayAverage* average = nullptr);
 
   /// All neighbours' messages of that round are here, or else some that are fresh enough. In the
   /// first `staleness` rounds none are needed.
@@ -58,6 +59,8 @@ class Relay {
 
  private:
   std::optional<Iteration> newest(std::size_t in, Iteration round, Iteration rounds) const;
+  void add_up(ConstVectorView own, std::size_t first, std::size_t n,
+              const kernels::RelayAverage* average);
   ConstVectorView vector(std::size_t in, Iteration round) const;
   std::int64_t count_of(std::size_t in, Iteration round) const;
 
@@ -67,15 +70,15 @@ class Relay {
   const Dtype dtype_;
   const Iteration staleness_;
   UpdateQueue queue_;
-  std::optional<Iteration> first_;   // round
-  std::vector<std::byte> outgoing_;  // one message as it is made
+  std::optional<Iteration> first_;                // round
+  std::vector<std::vector<std::byte>> outgoing_;  // by neighbour: a chunk of its message
+  // Of the chunk at hand; they keep their capacity.
+  std::vector<VectorView> sums_;
+  std::vector<ConstVectorView> pieces_;
   // Held: by neighbour, and the vectors of those that count.
   std::vector<ConstVectorView> held_;  // without data: none
   std::vector<std::int64_t> counts_;
   std::vector<ConstVectorView> messages_;
-  // Of the message at hand; they keep their capacity.
-  std::vector<ConstVectorView> inputs_;
-  std::vector<double> ones_;
 };
 
 }  // namespace slip

@@ -11,6 +11,10 @@
 /// no more alignment than their element type. An output may be the very same vector as an input,
 /// but must not overlap one partly. Thread-safe as long as no two threads touch the same output.
 ///
+/// Vectors in the memory of a GPU, all of one: the pass is enqueued on gpu::current_stream, and
+/// what fails shows in that stream's status. An average there has at most 240 inputs. What stands
+/// in no VectorView is the memory of the VectorView beside it.
+///
 /// One seed, one history: element by element, inputs are accumulated in order, multiplied and then
 /// added, never fused. Every instruction set therefore gives the results of the plain loops in
 /// reference.h bit for bit (NaN payloads apart), and there is no separate mode for portable
@@ -51,8 +55,24 @@ void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
 /// y += a * x. Error: at most gamma(3) * (|y| + |a * x|).
 void axpy(VectorView y, double a, ConstVectorView x);
 
-/// out = x.
+/// out = x. One may be in the host's memory and the other in a GPU's, whose stream copies; then
+/// memory of the host that is not pinned is copied before this returns.
 void copy(VectorView out, ConstVectorView x);
+
+/// The average of a round of RelaySum: out = weight * (own + every message) + rest_weight * rest,
+/// accumulated in this order like weighted_average's.
+struct RelayAverage {
+  VectorView out;  // may be `own`
+  double weight = 0;
+  ConstVectorView rest = {};  // what stands for missing vectors; without data: none are missing
+  double rest_weight = 0;
+};
+
+/// What a round of RelaySum computes, in one pass: sums[k] = own + every message but messages[k],
+/// and the average, if one is wanted. A sum for each message, or none at all; a message without
+/// data counts for nothing. Errors as those of weighted_average.
+void relay(std::span<const VectorView> sums, ConstVectorView own,
+           std::span<const ConstVectorView> messages, const RelayAverage* average = nullptr);
 
 /// out = x in bfloat16: the upper halves of the floats, rounded to nearest, ties to even. Error: at
 /// most 2^-8 (1 + 2^-16) |x| from 2^-126 on, where it does not round to infinity (from about
@@ -62,6 +82,14 @@ void to_bf16(std::span<std::uint16_t> out, ConstVectorView x);
 
 /// out = x, exactly. `x` may be the last bytes of `out`'s memory.
 void from_bf16(VectorView out, std::span<const std::uint16_t> x);
+
+/// out = x in IEEE half precision, rounded to nearest, ties to even. Error: at most 2^-11
+/// (1 + 2^-13) |x| from 2^-14 to 65504; at most 2^-25 (1 + 2^-13) below; from 65520 on it is
+/// infinite. NaN stays NaN. One vector has as many elements as the other.
+void to_fp16(std::span<std::uint16_t> out, ConstVectorView x);
+
+/// out = x, exactly. `x` may be the last bytes of `out`'s memory.
+void from_fp16(VectorView out, std::span<const std::uint16_t> x);
 
 /// A hash of the size and of the 8-byte words (the tail padded with zeros), each scattered by
 /// slip::mix: detects torn and lost writes in debug builds. Every change of a single word changes

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "slipstream/kernels/elements.h"
 #include "slipstream/kernels/kernels.h"
 
 /// The specification of kernels.h as plain loops, for vectors of T (float or double). The order of
@@ -55,14 +55,37 @@ void axpy(VectorView y, double a, ConstVectorView x) {
   for (std::size_t i = 0; i < y.count; ++i) y.as<T>()[i] += static_cast<T>(a) * x.as<T>()[i];
 }
 
+/// As kernels::relay.
+template <class T>
+void relay(std::span<const VectorView> sums, ConstVectorView own,
+           std::span<const ConstVectorView> messages, const RelayAverage* average) {
+  for (std::size_t i = 0; i < own.count; ++i) {
+    const T mine = own.as<T>()[i];
+    for (std::size_t k = 0; k < sums.size(); ++k) {
+      T sum = mine;
+      for (std::size_t from = 0; from < messages.size(); ++from) {
+        if (from != k && messages[from].data != nullptr) sum += messages[from].as<T>()[i];
+      }
+      sums[k].as<T>()[i] = sum;
+    }
+    if (average == nullptr) continue;
+    const T weight = static_cast<T>(average->weight);
+    T mean = weight * mine;
+    for (const ConstVectorView& message : messages) {
+      if (message.data != nullptr) mean += weight * message.as<T>()[i];
+    }
+    if (average->rest.data != nullptr) {
+      mean += static_cast<T>(average->rest_weight) * average->rest.as<T>()[i];
+    }
+    average->out.as<T>()[i] = mean;
+  }
+}
+
 /// As kernels::to_bf16.
 template <class T>
 void to_bf16(std::span<std::uint16_t> out, ConstVectorView x) {
   for (std::size_t i = 0; i < x.count; ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(x.as<T>()[i]));
-    const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
-    const std::uint32_t rounded = is_nan ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);
-    out[i] = static_cast<std::uint16_t>(rounded >> 16);
+    out[i] = bf16_of(static_cast<float>(x.as<T>()[i]));
   }
 }
 
@@ -70,7 +93,21 @@ void to_bf16(std::span<std::uint16_t> out, ConstVectorView x) {
 template <class T>
 void from_bf16(VectorView out, std::span<const std::uint16_t> x) {
   for (std::size_t i = 0; i < x.size(); ++i) {
-    out.as<T>()[i] = static_cast<T>(std::bit_cast<float>(std::uint32_t{x[i]} << 16));
+    out.as<T>()[i] = static_cast<T>(float_of_bf16(x[i]));
+  }
+}
+
+/// As kernels::to_fp16.
+template <class T>
+void to_fp16(std::span<std::uint16_t> out, ConstVectorView x) {
+  for (std::size_t i = 0; i < x.count; ++i) out[i] = fp16_of(static_cast<float>(x.as<T>()[i]));
+}
+
+/// As kernels::from_fp16.
+template <class T>
+void from_fp16(VectorView out, std::span<const std::uint16_t> x) {
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    out.as<T>()[i] = static_cast<T>(float_of_fp16(x[i]));
   }
 }
 

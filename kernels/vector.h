@@ -6,6 +6,8 @@
 #include <span>
 #include <type_traits>
 
+#include "slipstream/gpu/device.h"
+
 namespace slip {
 
 /// Type of a vector's elements.
@@ -21,14 +23,17 @@ constexpr Dtype dtype_of() {
   return std::is_same_v<T, float> ? Dtype::float32 : Dtype::float64;
 }
 
-/// A parameter vector whose element type is known at run time. Owns nothing.
+/// A parameter vector whose element type is known at run time. Owns nothing. The elements of one in
+/// a GPU's memory are out of the host's reach.
 template <class Void>
 struct BasicVectorView {
   Void* data = nullptr;
   std::size_t count = 0;  // elements, not bytes
   Dtype dtype = Dtype::float32;
+  int device = gpu::host;  // whose memory it is: the GPU of that number's, or the host's
 
   std::size_t bytes() const { return count * size_of(dtype); }
+  bool on_gpu() const { return device != gpu::host; }
 
   /// The elements as T, which must be the type that `dtype` names.
   template <class T>
@@ -39,13 +44,13 @@ struct BasicVectorView {
   }
 
   operator BasicVectorView<const void>() const requires(!std::is_const_v<Void>) {
-    return {data, count, dtype};
+    return {data, count, dtype, device};
   }
 
   /// Elements [first, first + n).
   BasicVectorView slice(std::size_t first, std::size_t n) const {
     using Byte = std::conditional_t<std::is_const_v<Void>, const std::byte, std::byte>;
-    return {static_cast<Byte*>(data) + first * size_of(dtype), n, dtype};
+    return {static_cast<Byte*>(data) + first * size_of(dtype), n, dtype, device};
   }
 };
 

@@ -1,8 +1,49 @@
 #include "slipstream/perf/bench.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+#include "slipstream/base/error.h"
 #include "slipstream/base/random.h"
 
 namespace slip::perf {
+namespace {
+
+/// The rank that is all of `text`; -1 if it is none of the workers'.
+int parse_rank(std::string_view text, int workers) {
+  int rank = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), rank);
+  const bool good = error == std::errc() && end == text.data() + text.size();
+  return good && rank >= 0 && rank < workers ? rank : -1;
+}
+
+}  // namespace
+
+std::optional<std::pair<int, int>> pair_of(const PerfOptions& options) {
+  if (options.between.empty()) return std::nullopt;
+  const std::string_view text = options.between;
+  const std::size_t comma = std::min(text.find(','), text.size() - 1);
+  const int first = parse_rank(text.substr(0, comma), options.workers);
+  const int second = parse_rank(text.substr(comma + 1), options.workers);
+  if (first >= 0 && second >= 0 && first != second) return std::pair(first, second);
+  throw Error(Code::invalid_argument,
+              fmt::format("--between is '{}'; allowed are two ranks from 0 to {}, such as 0,1",
+                          text, options.workers - 1));
+}
+
+Pair::Pair(const Bench& bench) {
+  const int rank = bench.world.rank();
+  if (const auto pair = pair_of(bench.options)) {
+    starts = rank == pair->first;
+    peer = starts ? pair->second : pair->first;
+  } else {
+    starts = rank % 2 == 0;
+    peer = rank ^ 1;
+  }
+}
 
 double microseconds(Duration duration) { return static_cast<double>(duration.count()) * 1e-3; }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "slipstream/perf/perf.h"
@@ -62,10 +63,14 @@ extern const Test group_test;
 extern const Test relay_test;
 extern const Test fragment_test;
 
-/// Ranks 0 and 1, 2 and 3, ... work in pairs, all at the same time. The even one starts and holds
-/// the watch.
+/// The ranks of --between, the one that starts first; empty where it is not given. Throws
+/// Error(invalid_argument).
+std::optional<std::pair<int, int>> pair_of(const PerfOptions& options);
+
+/// Ranks 0 and 1, 2 and 3, ... work in pairs, all at the same time; or those of --between alone.
+/// The one that starts holds the watch.
 struct Pair {
-  explicit Pair(const World& world) : peer(world.rank() ^ 1), starts(world.rank() % 2 == 0) {}
+  explicit Pair(const Bench& bench);
   int peer;
   bool starts;
 };
@@ -93,7 +98,7 @@ std::vector<double> back_to_back(const Bench& bench, Run&& run) {
 template <class Send, class Await>
 std::vector<double> ping_pong(const Bench& bench, std::int64_t iterations, Send&& send,
                               Await&& await) {
-  const Pair pair(bench.world);
+  const Pair pair(bench);
   const std::int64_t rounds = bench.warm_up + iterations + 1;
   std::vector<double> times;
   if (pair.starts) times.resize(static_cast<std::size_t>(iterations));

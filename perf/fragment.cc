@@ -12,7 +12,7 @@ class Fragments {
  public:
   explicit Fragments(const Bench& bench)
       : bench_(bench),
-        pair_(bench.world),
+        pair_(bench),
         slots_(bench.world, bench.name, {{{pair_.peer, 0}}, {{pair_.peer, 0}}},
                {.bytes = bench.size}),
         source_(std::make_unique<std::byte[]>(bench.size)) {}

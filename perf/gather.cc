@@ -14,11 +14,12 @@ namespace {
 struct Header {
   std::uint64_t wrong;
   std::uint64_t samples;
+  double operations;
   double interval;  // negative: none
 };
 
 void send(const World& world, const std::string& name, const Measurement& own) {
-  const Header header{own.wrong, own.times.size(), own.interval.value_or(-1)};
+  const Header header{own.wrong, own.times.size(), own.operations, own.interval.value_or(-1)};
   std::vector<std::byte> message(sizeof header + own.times.size() * sizeof(double));
   std::memcpy(message.data(), &header, sizeof header);
   if (!own.times.empty()) {
@@ -34,6 +35,7 @@ void send(const World& world, const std::string& name, const Measurement& own) {
 
 void merge(Measurement& all, const Header& header, std::span<const std::byte> samples) {
   all.wrong += header.wrong;
+  all.operations = std::max(all.operations, header.operations);
   if (header.interval >= 0) all.interval = std::max(all.interval.value_or(0), header.interval);
   all.times.resize(std::max<std::size_t>(all.times.size(), header.samples));
   for (std::size_t i = 0; i < header.samples; ++i) {

@@ -29,6 +29,9 @@ struct Operands {
                                            view(std::span(storage[2]))};
   ConstVectorView gradient = view(std::span(storage[3]));
   std::array<double, 2> halves = {0.5, 0.5};
+  // Of a worker in a chain.
+  std::array<VectorView, 2> sums = {view(std::span(storage[3])), view(std::span(storage[4]))};
+  kernels::RelayAverage average = {.out = out, .weight = 1.0 / 3};
   kernels::SgdStep step = {.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4};
 };
 
@@ -51,6 +54,8 @@ constexpr std::array all_kernels = {
         [](Operands& o) {
           plain::average_apply<float>(o.out, o.inputs, o.halves, o.gradient, o.step);
         }},
+    Kernel{"relay", 6, [](Operands& o) { kernels::relay(o.sums, o.out, o.inputs, &o.average); },
+           [](Operands& o) { plain::relay<float>(o.sums, o.out, o.inputs, &o.average); }},
     Kernel{"axpy", 3, [](Operands& o) { kernels::axpy(o.out, 0.5, o.gradient); },
            [](Operands& o) { plain::axpy<float>(o.out, 0.5, o.gradient); }},
     Kernel{"copy", 2, [](Operands& o) { kernels::copy(o.out, o.gradient); },

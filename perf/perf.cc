@@ -52,9 +52,13 @@ void validate(const Test& test, const PerfOptions& options) {
   if (options.memory == "cuda") {
     refuse("-m is cuda; this build has host memory only: allowed is host");
   }
-  if (test.paired && options.workers % 2 != 0) {
-    refuse(fmt::format("--workers is {}; {} pairs them: allowed are even numbers", options.workers,
-                       test.name));
+  const auto pair = pair_of(options);
+  if (pair && !test.paired) {
+    refuse(fmt::format("--between is given; {} is for all ranks together", test.name));
+  }
+  if (test.paired && !pair && options.workers % 2 != 0) {
+    refuse(fmt::format("--workers is {}; {} pairs them: allowed are even numbers, or --between",
+                       options.workers, test.name));
   }
   if (!test.simulated && options.transport == "sim") {
     refuse(fmt::format("--transport is sim; allowed for {} are shm, threads", test.name));
@@ -108,6 +112,7 @@ Environment environment_of(const Test& test, const PerfOptions& options) {
     environment.emplace_back("groups", fmt::format("{} of {}", options.groups, options.members()));
     environment.emplace_back("wire", options.wire == Wire::bf16 ? "bf16" : "exact");
   }
+  if (!options.between.empty()) environment.emplace_back("between ranks", options.between);
   if (&test == &kernel_test) environment.emplace_back("kernel", options.kernel);
   if (options.transport == "sim") {
     environment.emplace_back("link", options.link.empty() ? "instant" : options.link);
@@ -128,7 +133,11 @@ Environment environment_of(const Test& test, const PerfOptions& options) {
 class Runner {
  public:
   Runner(const World& world, const Test& test, const PerfOptions& options)
-      : world_(world), test_(test), options_(options) {}
+      : world_(world), test_(test), options_(options) {
+    if (const auto pair = pair_of(options)) {
+      takes_part_ = world.rank() == pair->first || world.rank() == pair->second;
+    }
+  }
 
   Row measure(std::size_t size) {
     std::int64_t iterations = options_.iterations;
@@ -151,9 +160,12 @@ class Runner {
  private:
   Measurement measure(std::size_t size, std::int64_t iterations) {
     const std::string name = fmt::format("perf/{}", ++measurements_);
-    world_.bootstrap().fence(world_.options().join_timeout);
-    const Measurement own =
-        test_.measure({world_, options_, size, iterations, options_.warm_up, name});
+    // Who takes no part is here long before the others.
+    world_.bootstrap().fence(world_.options().wait_timeout);
+    Measurement own;
+    if (takes_part_) {
+      own = test_.measure({world_, options_, size, iterations, options_.warm_up, name});
+    }
     return gather(world_, name + "/samples", own, static_cast<std::size_t>(iterations));
   }
 
@@ -163,7 +175,7 @@ class Runner {
     const Measurement all = measure(size, few);
     const std::string name = fmt::format("perf/iterations/{}", measurements_);
     if (world_.rank() != 0) {
-      return std::stoll(world_.bootstrap().get(name, world_.options().join_timeout));
+      return std::stoll(world_.bootstrap().get(name, world_.options().wait_timeout));
     }
     const double one = std::max(1e-3, summarise(all.times).p50 * all.operations);
     const double wanted = std::clamp(options_.seconds * 1e6 / one, 1.0, most_iterations);
@@ -175,6 +187,7 @@ class Runner {
   const World& world_;
   const Test& test_;
   const PerfOptions& options_;
+  bool takes_part_ = true;
   int measurements_ = 0;
 };
 
@@ -216,7 +229,7 @@ Options describe(PerfOptions& options) {
       .add("check", options.check, "1: check contents, after the samples were taken",
            Range::between(0, 1))
       .add("memory", options.memory, {"host", "cuda"}, "where the data lies")
-      .add("kernel", options.kernel, {"weighted_average", "average_apply", "axpy", "copy"},
+      .add("kernel", options.kernel, {"weighted_average", "average_apply", "relay", "axpy", "copy"},
            "what the test kernel runs")
       .section("Where")
       .add("workers", options.asked_workers,
@@ -224,6 +237,7 @@ Options describe(PerfOptions& options) {
            Range::between(1, 1024))
       .add("transport", options.transport, {"shm", "ucx", "verbs", "threads", "sim"},
            "processes by shared memory, UCX or RDMA verbs, threads, or simulated workers")
+      .add("between", options.between, "2,5: only these ranks, of a test that works in pairs")
       .add("buffers", options.buffers, {"registered", "user"}, "whose memory all-reduce works on")
       .add("link", options.link, "of sim: rate=100gbit,latency=1us")
       .add("inner-link", options.inner_link, "of sim: inside a host")

@@ -28,6 +28,7 @@ struct PerfOptions {
   int workers = 2;                   // see resolve_workers
   std::string transport = "shm";
   std::string buffers = "registered";
+  std::string between;  // "2,5": the only pair of a test that works in pairs
   std::string kernel = "weighted_average";
   std::string link;
   std::string inner_link;

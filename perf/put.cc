@@ -11,7 +11,7 @@ class Puts {
  public:
   explicit Puts(const Bench& bench)
       : bench_(bench),
-        pair_(bench.world),
+        pair_(bench),
         word_offset_((bench.size + 7) / 8 * 8),
         here_(bench.world.allocate(bench.name, word_offset_ + sizeof(Word))),
         there_(bench.world.attach(pair_.peer, bench.name)),

@@ -80,7 +80,7 @@ std::uint64_t check(const Bench& bench, RingReceiver& ring, int sender) {
 }
 
 Measurement measure(const Bench& bench) {
-  const Pair pair(bench.world);
+  const Pair pair(bench);
   Measurement result;
   result.operations = window;
   if (!pair.starts) {

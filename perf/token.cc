@@ -5,7 +5,7 @@ namespace slip::perf {
 namespace {
 
 Measurement measure(const Bench& bench) {
-  const Neighbour peer{Pair(bench.world).peer, 0};
+  const Neighbour peer{Pair(bench).peer, 0};
   // With one token to spend, who has announced k may enter k + 1 once its peer has announced k.
   Tokens tokens(bench.world, bench.name, {{peer}, {peer}}, 1);
   Measurement result;

@@ -12,7 +12,7 @@ class Updates {
  public:
   explicit Updates(const Bench& bench)
       : bench_(bench),
-        pair_(bench.world),
+        pair_(bench),
         queue_(bench.world, bench.name, {{{pair_.peer, 0}}, {{pair_.peer, 0}}},
                {.bytes = bench.size, .depth = 2}),
         source_(std::make_unique<std::byte[]>(bench.size)) {}

@@ -25,7 +25,7 @@ namespace slip {
 namespace {
 
 /// Of everything that workers tell each other. Raised when any of it changes.
-constexpr int wire_version = 3;
+constexpr int wire_version = 4;
 
 /// What a worker says of itself when it joins.
 struct Introduction {
@@ -131,13 +131,21 @@ VerbsSettings settings_of(const WorldOptions& options) {
 
 /// What `transport` auto takes between hosts: verbs, if all have an RDMA device on one kind of
 /// link, else ucx.
-std::string choose_network(Bootstrap& bootstrap, const WorldOptions& options) {
+World::Path choose_network(Bootstrap& bootstrap, const WorldOptions& options) {
   const VerbsStatus here = verbs_status(settings_of(options));
-  const std::string link = here.unusable.empty() ? here.link : "none";
-  const auto links = bootstrap.all_gather("rdma", link, options.join_timeout);
-  const bool all_have_it = std::all_of(links.begin(), links.end(),
-                                       [&](const std::string& theirs) { return theirs == link; });
-  return link != "none" && all_have_it ? "verbs" : "ucx";
+  const auto links = bootstrap.all_gather("rdma", here.unusable.empty() ? here.link : "none",
+                                          options.join_timeout);
+  const auto without = std::find(links.begin(), links.end(), "none");
+  if (without != links.end()) {
+    return {"ucx", fmt::format("rank {} has no RDMA device to use", without - links.begin())};
+  }
+  const auto other = std::find_if(links.begin(), links.end(),
+                                  [&](const std::string& link) { return link != links[0]; });
+  if (other != links.end()) {
+    return {"ucx", fmt::format("rank 0 has a device on {} and rank {} on {}", links[0],
+                               other - links.begin(), *other)};
+  }
+  return {"verbs", fmt::format("all have an RDMA device on {}", links[0])};
 }
 
 /// As `Topology` shares this host's rails among its workers; "" where none is known.
@@ -194,6 +202,9 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
                             peer, parts.bootstrap->rank()),
                 peer);
   }
+  parts.near = parts.far = {options.transport, "asked for"};
+  if (takes_shm) parts.near = {"shm", "same host"};
+  if (takes_shm && far != all.end()) parts.far = choose_network(*parts.bootstrap, options);
   NetworkTransport* network = nullptr;
   std::shared_ptr<Doorbell> doorbell;
   if (takes_shm) {
@@ -202,9 +213,7 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
     parts.transport = std::move(shm);
   }
   if (!takes_shm || far != all.end()) {
-    auto made = make_network(
-        parts, takes_shm ? choose_network(*parts.bootstrap, options) : options.transport, doorbell,
-        all);
+    auto made = make_network(parts, parts.far.transport, doorbell, all);
     network = made.get();
     doorbell = network->doorbell();
     if (takes_shm) {

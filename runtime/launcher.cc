@@ -1,6 +1,7 @@
 #include "slipstream/runtime/launcher.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <cstdlib>
 #include <string_view>
@@ -29,6 +30,11 @@ class RendezvousLauncher final : public Launcher {
   std::unique_ptr<Bootstrap> join(Duration timeout) override {
     TcpBootstrap::Options options = options_;
     options.timeout = timeout;
+    if (options.serve && options.secret.empty()) {
+      spdlog::warn(
+          "rendezvous {}:{}: whoever reaches it may join; give all workers one SLIP_SECRET",
+          options.host, options.port);
+    }
     return std::make_unique<TcpBootstrap>(options);
   }
 

@@ -18,6 +18,8 @@ using rendezvous_wire::Request;
 
 constexpr std::size_t max_stored_bytes = std::size_t{1} << 30;
 constexpr std::size_t max_listed_ranks = 16;
+// Who keeps the first of a meeting waiting for this part of its patience is overdue.
+constexpr int overdue_after = 6;
 
 const char* name_of(Kind meeting) { return meeting == Kind::gather ? "gather" : "fence"; }
 
@@ -119,6 +121,9 @@ void RendezvousBook::meet(int rank, const Request& request, Time deadline) {
   }
   members_[rank].wait = Wait{request.kind, name, request.timeout, deadline};
   members_[rank].gathered = request.value;
+  if (arrivals_ == 0 && deadline != never) {
+    overdue_at_ = deadline - request.timeout + request.timeout / overdue_after;
+  }
   if (++arrivals_ < static_cast<int>(members_.size())) return;
   std::vector<std::string> values;
   std::size_t bytes = 0;
@@ -182,8 +187,14 @@ void RendezvousBook::expire(Time now) {
   }
 }
 
+std::string RendezvousBook::overdue(Time now) {
+  if (now < overdue_at_) return "";
+  overdue_at_ = never;
+  return failure_.ok() ? absent_ranks() : "";
+}
+
 Time RendezvousBook::next_deadline() const {
-  Time next = never;
+  Time next = overdue_at_;
   for (const Member& member : members_) {
     if (member.wait) next = std::min(next, member.wait->deadline);
   }
@@ -219,7 +230,7 @@ bool RendezvousBook::in_meeting(int rank) const {
 }
 
 std::string RendezvousBook::timeout_message(const Wait& wait) const {
-  const std::string absent = ranks_that([this](int r) { return members_[r].life == Life::absent; });
+  const std::string absent = absent_ranks();
   const std::string never_joined = absent.empty() ? "" : fmt::format("; {} never joined", absent);
   if (wait.kind != Kind::get) {
     return fmt::format("a {} waited {:g} s for {}{}", name_of(wait.kind), to_seconds(wait.timeout),
@@ -227,6 +238,10 @@ std::string RendezvousBook::timeout_message(const Wait& wait) const {
   }
   return fmt::format("waited {:g} s for '{}', which no rank published{}", to_seconds(wait.timeout),
                      printable(wait.name), never_joined);
+}
+
+std::string RendezvousBook::absent_ranks() const {
+  return ranks_that([this](int r) { return members_[r].life == Life::absent; });
 }
 
 std::string RendezvousBook::ranks_that(const std::function<bool(int)>& holds) const {

@@ -36,7 +36,10 @@ class RendezvousBook {
 
   /// Refuses what has waited too long.
   void expire(Time now);
-  /// When expire() has something to do next.
+  /// "rank 2", "ranks 2, 5": who has not joined although others have waited for a good while. Once
+  /// for each meeting.
+  std::string overdue(Time now);
+  /// When expire() or overdue() has something to do next.
   Time next_deadline() const;
 
   /// Workers with a connection.
@@ -80,13 +83,15 @@ class RendezvousBook {
   std::string timeout_message(const Wait& wait) const;
   /// "rank 2", "ranks 2, 5": those for which `holds`.
   std::string ranks_that(const std::function<bool(int)>& holds) const;
+  std::string absent_ranks() const;
 
   Send send_;
   std::vector<Member> members_;
   std::map<std::string, Value, std::less<>> values_;
   std::size_t stored_bytes_ = 0;
   int connected_ = 0;
-  int arrivals_ = 0;  // at the fence or gather of now
+  int arrivals_ = 0;         // at the fence or gather of now
+  Time overdue_at_ = never;  // who has not joined until then
   Status failure_;
 };
 

@@ -1,6 +1,7 @@
 #include "slipstream/runtime/tcp_bootstrap.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -29,6 +30,8 @@ using wire::Kind;
 constexpr Duration server_slack = 2s;
 constexpr Duration first_pause = 10ms;
 constexpr Duration longest_pause = 500ms;
+// Who has had no answer for this part of its time says so, once.
+constexpr int complaint_after = 6;
 
 void check(const TcpBootstrap::Options& options) {
   const auto require = [](bool holds, const std::string& message) {
@@ -137,6 +140,7 @@ class __attribute__((visibility("hidden"))) TcpBootstrap::Wire {
 
   void join() {
     const Time deadline = deadline_after(options_.timeout);
+    complaint_ = deadline_after(options_.timeout / complaint_after);
     for (Duration pause = first_pause;; pause = std::min(2 * pause, longest_pause)) {
       const std::string failure = try_to_join(deadline);
       if (failure.empty()) return;
@@ -147,8 +151,15 @@ class __attribute__((visibility("hidden"))) TcpBootstrap::Wire {
                                 "there, or check host, port and firewall",
                                 where_, to_seconds(options_.timeout), failure));
       }
+      if (steady_now() >= complaint_) complain(failure);
       std::this_thread::sleep_for(std::min(pause, left));
     }
+  }
+
+  void complain(const std::string& failure) {
+    complaint_ = never;
+    spdlog::warn("rendezvous {}: rank {} still waits for an answer ({}), {:g} s in all", where_,
+                 options_.rank, failure, to_seconds(options_.timeout));
   }
 
   /// Empty, or why it did not work this time; throws where trying again would not help.
@@ -162,8 +173,12 @@ class __attribute__((visibility("hidden"))) TcpBootstrap::Wire {
         wire::encode(wire::Hello{options_.rank, options_.size, options_.incarnation});
     send(hello, deadline);
     while (in_.size() < wire::preamble_bytes) {
-      const Got got = receive(deadline);
-      if (got != Got::frame) return silence(got);
+      const Got got = receive(std::min(deadline, complaint_));
+      if (got == Got::nothing && steady_now() < deadline) {
+        complain(silence(got));
+      } else if (got != Got::frame) {
+        return silence(got);
+      }
     }
     const auto version = decode([&] { return wire::decode_preamble(in_); });
     if (version != wire::version) {
@@ -282,7 +297,8 @@ class __attribute__((visibility("hidden"))) TcpBootstrap::Wire {
   std::string in_;
   wire::Frame frame_{};  // a view of the front of in_
   int served_by_ = -1;
-  Status failure_;  // every later call fails in the same way
+  Time complaint_ = never;  // of a worker that joins
+  Status failure_;          // every later call fails in the same way
 };
 
 Endpoint parse_endpoint(std::string_view text) {
@@ -304,8 +320,12 @@ TcpBootstrap::TcpBootstrap(const Options& options)
     : options_(options), exceptions_at_start_(std::uncaught_exceptions()) {
   check(options_);
   if (options_.serve) {
-    server_ = std::make_unique<RendezvousServer>(options_.host, options_.port, options_.size, 0,
-                                                 options_.secret);
+    try {
+      server_ = std::make_unique<RendezvousServer>(options_.host, options_.port, options_.size, 0,
+                                                   options_.secret);
+    } catch (const Error& error) {
+      throw Error(error.code(), fmt::format("rank 0: {}", error.what()), 0);
+    }
     options_.port = server_->port();
   }
   wire_ = std::make_unique<Wire>(options_);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <span>
 
+#include "slipstream/base/random.h"
 #include "slipstream/kernels/kernels.h"
 
 namespace slip {
@@ -35,6 +36,11 @@ std::size_t slot_size(const UpdateQueueOptions& options) {
   return header_size(options) + round_up(options.bytes);
 }
 
+/// The checksum of some chunks with one more.
+std::uint64_t with_chunk(std::uint64_t checksum, std::span<const std::byte> chunk) {
+  return mix(checksum ^ kernels::checksum(chunk));
+}
+
 }  // namespace
 
 bool UpdateQueueOptions::checksums_by_default() {
@@ -58,7 +64,8 @@ UpdateQueue::UpdateQueue(const World& world, std::string_view name,
       chunks_(chunk_count(options)),
       header_bytes_(header_size(options)),
       slot_bytes_(slot_size(options)),
-      slots_(world.allocate(name, memory(in_.size(), options))) {
+      slots_(world.allocate(name, memory(in_.size(), options))),
+      checksums_(out_.size(), 0) {
   for (const Neighbour& edge : out_) {
     receivers_.push_back(world.attach(edge.peer, name));
     const std::size_t needed = memory(static_cast<std::size_t>(edge.index) + 1, options);
@@ -77,23 +84,33 @@ std::size_t UpdateQueue::chunk_size(std::size_t c) const {
 }
 
 Status UpdateQueue::enqueue(std::size_t out, Iteration iteration, const std::byte* update) {
+  for (std::size_t c = 0; c < chunks_; ++c) {
+    const std::byte* chunk = update + c * options_.chunk_bytes;
+    if (Status s = enqueue_chunk(out, iteration, c, chunk); !s) return s;
+  }
+  return {};
+}
+
+Status UpdateQueue::enqueue_chunk(std::size_t out, Iteration iteration, std::size_t c,
+                                  const std::byte* chunk) {
   Transport& transport = world_->transport();
   const RemoteRegion& receiver = receivers_[out];
   const std::size_t at = slot(static_cast<std::size_t>(out_[out].index), iteration);
-  if (options_.bytes > 0) {
-    const std::uint64_t header[2] = {
-        options_.bytes, options_.checksums ? kernels::checksum({update, options_.bytes}) : 0};
+  if (options_.checksums) {
+    checksums_[out] = with_chunk(c == 0 ? 0 : checksums_[out], {chunk, chunk_size(c)});
+  }
+  const bool is_last = c + 1 == chunks_;
+  if (is_last && options_.bytes > 0) {
+    const std::uint64_t header[2] = {options_.bytes, checksums_[out]};
     if (Status s = transport.put(receiver, at + length_offset, header, sizeof header); !s) return s;
   }
   const Word word = make_word(world_->incarnation(), iteration);
-  for (std::size_t c = 0; c < chunks_; ++c) {
-    const std::size_t begin = c * options_.chunk_bytes;
-    if (Status s = transport.put_signal(receiver, at + header_bytes_ + begin, update + begin,
-                                        chunk_size(c), at + word_offset(c), word);
-        !s) {
-      return s;
-    }
+  if (Status s = transport.put_signal(receiver, at + header_bytes_ + c * options_.chunk_bytes,
+                                      chunk, chunk_size(c), at + word_offset(c), word);
+      !s) {
+    return s;
   }
+  if (!is_last) return {};
   world_->counters().updates_sent.add(1);
   world_->counters().bytes_sent.add(options_.bytes);
   return {};
@@ -109,10 +126,12 @@ Status UpdateQueue::verify(std::size_t in, Iteration iteration) const {
   if (options_.bytes == 0) return {};
   std::uint64_t header[2];
   std::memcpy(header, slots_.data() + slot(in, iteration) + length_offset, sizeof header);
-  const bool whole = header[0] == options_.bytes &&
-                     (!options_.checksums ||
-                      header[1] == kernels::checksum({update(in, iteration), options_.bytes}));
-  if (whole) return {};
+  std::uint64_t expected = 0;
+  for (std::size_t c = 0; options_.checksums && c < chunks_; ++c) {
+    const std::byte* chunk = update(in, iteration) + c * options_.chunk_bytes;
+    expected = with_chunk(expected, {chunk, chunk_size(c)});
+  }
+  if (header[0] == options_.bytes && header[1] == expected) return {};
   return {Code::bad_data,
           fmt::format("rank {}: the update of iteration {} from rank {} is torn or damaged",
                       world_->rank(), iteration, in_[in].peer),

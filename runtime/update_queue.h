@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,6 +45,8 @@ class UpdateQueue {
   /// Writes the update of `iteration` into the receiver's queue. Never blocks: the tokens say that
   /// there is room.
   Status enqueue(std::size_t out, Iteration iteration, const std::byte* update);
+  /// The same chunk by chunk, in their order, each from wherever it was made.
+  Status enqueue_chunk(std::size_t out, Iteration iteration, std::size_t c, const std::byte* chunk);
 
   // ---- As the receiver; `in` indexes Neighbourhood::in.
 
@@ -78,7 +81,7 @@ class UpdateQueue {
   Status verify(std::size_t in, Iteration iteration) const;
 
  private:
-  static constexpr std::size_t length_offset = 0;  // and behind it the checksum
+  static constexpr std::size_t length_offset = 0;  // and behind it the checksum of all chunks
   static std::size_t word_offset(std::size_t chunk) { return 16 + 8 * chunk; }
 
   std::size_t slot(std::size_t in, Iteration iteration) const {
@@ -95,6 +98,7 @@ class UpdateQueue {
   std::size_t slot_bytes_;
   Region slots_;
   std::vector<RemoteRegion> receivers_;
+  std::vector<std::uint64_t> checksums_;  // by receiver: of the chunks that it was sent
 };
 
 }  // namespace slip

@@ -50,6 +50,14 @@ const WorldOptions& World::options() const { return parts_->options; }
 const Topology& World::topology() const { return parts_->topology->get(); }
 int World::host_of(int rank) const { return parts_->topology->host_of(rank); }
 
+World::Path World::path(int from, int to) const {
+  if (parts_->near.transport.empty()) {
+    return {std::string(transport().name()), "workers of one process"};
+  }
+  const auto host = [this](int rank) { return parts_->real_topology->host_of(rank); };
+  return host(from) == host(to) ? parts_->near : parts_->far;
+}
+
 Status World::bind() const {
   if (!parts_->real_topology) {
     return {Code::not_supported, fmt::format("rank {}: simulated workers have no cores", rank())};

@@ -94,6 +94,12 @@ class World {
   const Topology& topology() const;
   /// The host of `rank` in `topology()`, which need not be found out for it.
   int host_of(int rank) const;
+  /// What carries puts from one worker to another, as `transport` of the options chose it.
+  struct Path {
+    std::string transport;
+    std::string why;
+  };
+  Path path(int from, int to) const;
   /// Binds the calling thread, and those that it starts, to this worker's core on the real host,
   /// whatever is modelled. Asks as `topology()` does. Not supported in virtual time.
   Status bind() const;

@@ -58,6 +58,8 @@ struct __attribute__((visibility("hidden"))) World::Parts {
   std::unique_ptr<Transport> transport;
   Transport* observer = nullptr;  // within `transport`, or own_observer
   std::unique_ptr<Transport> own_observer;
+  Path near;  // between workers of one host; empty in a world of one process
+  Path far;   // between hosts
   std::shared_ptr<Waiter> waiter;
   std::shared_ptr<Launcher> launcher;  // of `bootstrap`, if it has one
   std::unique_ptr<Bootstrap> bootstrap;

@@ -6,8 +6,8 @@ import re
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LAYERS = ["base", "transport", "kernels", "runtime", "collectives", "trainer", "c_api", "mpi",
-          "perf", "tools"]
+LAYERS = ["base", "gpu", "transport", "kernels", "runtime", "collectives", "trainer", "c_api",
+          "mpi", "perf", "tools"]
 SUFFIXES = {".h", ".cc", ".cu", ".c"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"(?P<quoted>[^"]+)"|<(?P<angled>[^>]+)>)', re.M)

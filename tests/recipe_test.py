@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds that the Spack recipe has a variant for each SLIP_WITH_* of the build, and no other."""
+"""Holds that recipe and pages have a variant for each SLIP_WITH_* of the build, and no other."""
 
 import pathlib
 import re
@@ -25,6 +25,9 @@ class Recipe(unittest.TestCase):
         self.assertEqual(set(passed), options)
         self.assertEqual(passed, {name: name.lower() for name in options})
         self.assertEqual(variants, {name.lower() for name in options})
+        table = dict(re.findall(r"^\| `SLIP_WITH_(\w+)` \|.*\| `(\w+)` \|$",
+                                (ROOT / "docs/using.md").read_text(), re.M))
+        self.assertEqual(table, passed)
 
     def test_its_version_is_the_projects(self):
         recipe = (ROOT / "tools/spack/slipstream/package.py").read_text()

@@ -20,6 +20,7 @@ struct CurvePoint {
   Iteration iteration = 0;
   Evaluation evaluation;
   double spread = 0;  // mean distance (2-norm) between the workers' models and their mean
+  std::optional<double> worst_accuracy;  // of a worker's own model, where each is evaluated
 };
 
 /// A goal of a run: accuracy from below, loss from above.

@@ -32,19 +32,23 @@ double distance(ConstVectorView a, ConstVectorView b) {
   return std::sqrt(sum);
 }
 
-/// Of the workers' own models.
-Evaluation mean_evaluation(const std::function<Evaluation(ConstVectorView)>& evaluate,
-                           std::span<const ConstVectorView> models) {
+/// The means over the workers' own models, and the worst accuracy among them.
+void evaluate_each(const std::function<Evaluation(ConstVectorView)>& evaluate,
+                   std::span<const ConstVectorView> models, CurvePoint& point) {
   const auto n = static_cast<double>(models.size());
-  Evaluation mean{0, 0};
+  Evaluation& mean = point.evaluation;
+  mean = {0, 0};
+  point.worst_accuracy = 1;
   for (const ConstVectorView& model : models) {
     const Evaluation one = evaluate(model);
     mean.loss += one.loss / n;
-    mean.accuracy = one.accuracy && mean.accuracy
-                        ? std::optional(*mean.accuracy + *one.accuracy / n)
-                        : std::nullopt;
+    if (one.accuracy && mean.accuracy) {
+      *mean.accuracy += *one.accuracy / n;
+      point.worst_accuracy = std::min(*point.worst_accuracy, *one.accuracy);
+    } else {
+      mean.accuracy = point.worst_accuracy = std::nullopt;
+    }
   }
-  return mean;
 }
 
 }  // namespace
@@ -180,8 +184,11 @@ void Evaluator::evaluate_next() {
     CurvePoint point;
     point.at = last;
     point.iteration = (first_ + index) * options_.every;
-    point.evaluation =
-        options_.each ? mean_evaluation(options_.evaluate, snapshots) : options_.evaluate(mean);
+    if (options_.each) {
+      evaluate_each(options_.evaluate, snapshots, point);
+    } else {
+      point.evaluation = options_.evaluate(mean);
+    }
     for (const ConstVectorView& snapshot : snapshots) {
       point.spread += (options_.dtype == Dtype::float32 ? distance<float>(snapshot, mean)
                                                         : distance<double>(snapshot, mean)) /

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <numbers>
+#include <cstdint>
 #include <string_view>
 
 #include "slipstream/base/error.h"
+#include "slipstream/base/portable_math.h"
 #include "slipstream/trainer/quantity.h"
 
 namespace slip {
@@ -29,9 +29,9 @@ struct Schedule {
       case Kind::constant:
         return start;
       case Kind::step:
-        return start * std::pow(factor, std::floor(k / every));
+        return start * portable::power(factor, static_cast<std::uint64_t>(k / every));
       case Kind::cosine:
-        return start * 0.5 * (1 + std::cos(std::numbers::pi * std::min(1.0, k / over)));
+        return start * 0.5 * (1 + portable::cos_pi(std::min(1.0, k / over)));
     }
     return start;
   }

@@ -28,6 +28,8 @@ constexpr std::array all_metrics{
            [](const Report& r) { return r.target ? r.target->reached_at_seconds : Value(); }},
     Metric{"final.accuracy", "Final accuracy", "final accuracy", "{:.4f}",
            [](const Report& r) { return r.final.accuracy; }},
+    Metric{"worst_accuracy", "Accuracy of the worst worker's own model at the end", "worst worker",
+           "{:.4f}", [](const Report& r) { return r.worst_accuracy(); }},
     Metric{"final.loss", "Final loss", "final loss", "{:#.4g}",
            [](const Report& r) { return r.final.loss; }},
     Metric{"max_gap_seen", "Largest gap", "max gap", "{:.12g}",

@@ -53,19 +53,21 @@ class RelaySgdProtocol final : public Protocol {
 
   Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
     local_step(gradient);
-    const bool overlap = options_.schedule == Schedule::overlap;
-    if (!overlap) {
-      if (Status s = send(k); !s) return s;
+    if (options_.schedule == Schedule::overlap) {
+      if (k > *first_) {
+        if (Status s = receive(k - 1); !s) return s;
+      }
+      if (Status s = send(k, true); !s) return s;
+    } else {
+      if (Status s = send(k, false); !s) return s;
+      if (Status s = receive(k); !s) return s;
+      run_.timed(SpanKind::apply, [&] {
+        for (const Part& part : parts_) {
+          const kernels::RelayAverage average = average_of(part);
+          kernels::relay({}, own(part), part.relay.messages(), &average);
+        }
+      });
     }
-    if (!overlap || k > *first_) {
-      if (Status s = receive(overlap ? k - 1 : k); !s) return s;
-    }
-    if (overlap) {
-      if (Status s = send(k); !s) return s;
-    }
-    run_.timed(SpanKind::apply, [&] {
-      for (const Part& part : parts_) average(part);
-    });
     *next = k + 1;
     return {};
   }
@@ -119,11 +121,13 @@ class RelaySgdProtocol final : public Protocol {
     return whole.slice(part.first, part.count);
   }
 
-  Status send(Iteration k) {
+  /// And averages what is here already, in the same pass.
+  Status send(Iteration k, bool averages) {
     Status status;
     run_.timed(SpanKind::send, [&] {
       for (Part& part : parts_) {
-        if (status) status = part.relay.send(k, own(part));
+        const kernels::RelayAverage average = average_of(part);
+        if (status) status = part.relay.send(k, own(part), averages ? &average : nullptr);
       }
     });
     return status;
@@ -145,25 +149,16 @@ class RelaySgdProtocol final : public Protocol {
   }
 
   /// The mean of what is here of all workers, in place of the worker's own model.
-  void average(const Part& part) {
+  kernels::RelayAverage average_of(const Part& part) {
     const auto n = static_cast<double>(run_.world.size());
     const auto models = static_cast<double>(part.relay.models());
     const VectorView x = run_.x.slice(part.first, part.count);
-    const bool counts = options_.normalise == Normalise::counts;
-    inputs_.assign(1, own(part));
-    inputs_.insert(inputs_.end(), part.relay.messages().begin(), part.relay.messages().end());
     if (options_.relay == Payload::updates) {
-      weights_.assign(inputs_.size(), 1 / n);
-      inputs_.push_back(view_of(latest_).slice(part.first, part.count));
-      weights_.push_back(1);
-    } else {
-      weights_.assign(inputs_.size(), 1 / (counts ? models : n));
-      if (!counts && models < n) {
-        inputs_.push_back(missing(part));
-        weights_.push_back((n - models) / n);
-      }
+      return {x, 1 / n, view_of(latest_).slice(part.first, part.count), 1};
     }
-    kernels::weighted_average(x, inputs_, weights_);
+    if (options_.normalise == Normalise::counts) return {x, 1 / models};
+    if (models < n) return {x, 1 / n, missing(part), (n - models) / n};
+    return {x, 1 / n};
   }
 
   ConstVectorView missing(const Part& part) {
@@ -185,9 +180,6 @@ class RelaySgdProtocol final : public Protocol {
   Memory initial_;
   Memory latest_;  // the model before the step
   Memory update_;
-  // Of the average at hand; they keep their capacity.
-  std::vector<ConstVectorView> inputs_;
-  std::vector<double> weights_;
 };
 
 }  // namespace

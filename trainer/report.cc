@@ -34,11 +34,13 @@ Json json_of(const Report::Worker& worker) {
 }
 
 Json json_of(const Report::CurvePoint& point) {
-  return {{"seconds", point.seconds},
-          {"iteration", point.iteration},
-          {"loss", nullable(point.loss)},
-          {"accuracy", nullable(point.accuracy)},
-          {"spread", nullable(point.spread)}};
+  Json json = {{"seconds", point.seconds},
+               {"iteration", point.iteration},
+               {"loss", nullable(point.loss)},
+               {"accuracy", nullable(point.accuracy)},
+               {"spread", nullable(point.spread)}};
+  if (point.worst_accuracy) json["worst_accuracy"] = *point.worst_accuracy;
+  return json;
 }
 
 template <class T>
@@ -64,6 +66,10 @@ std::optional<double> Report::median_seconds_per_iteration() const {
   const Iteration twice = reached[half] + reached[reached.size() - 1 - half];
   if (twice == 0) return std::nullopt;
   return seconds * 2 / static_cast<double>(twice);
+}
+
+std::optional<double> Report::worst_accuracy() const {
+  return curve.empty() ? std::nullopt : curve.back().worst_accuracy;
 }
 
 std::string to_json(const Report& report) {

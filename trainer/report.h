@@ -56,6 +56,8 @@ struct Report {
     std::optional<double> loss;
     std::optional<double> accuracy;
     std::optional<double> spread;  // mean distance between the workers' models and their average
+    std::optional<double> worst_accuracy =
+        {};  // of a worker's own model; only if each was evaluated
   };
 
   using Vector = std::vector<double>;
@@ -84,6 +86,8 @@ struct Report {
   std::optional<double> seconds_per_iteration() const;
   /// Over their median: what most workers see, whatever a few slow ones do.
   std::optional<double> median_seconds_per_iteration() const;
+  /// That of the curve's last point.
+  std::optional<double> worst_accuracy() const;
 };
 
 /// Stable order of fields, numbers that read back to the same bits; what is absent, infinite or not

@@ -110,11 +110,15 @@ Report::Worker read_worker(const Node& node) {
 }
 
 Report::CurvePoint read_point(const Node& node) {
+  const auto if_there = [&](const char* name) {
+    return node.has(name) ? node[name].optional_number() : std::nullopt;
+  };
   return {.seconds = node["seconds"].number(),
           .iteration = node["iteration"].count(),
           .loss = node["loss"].optional_number(),
           .accuracy = node["accuracy"].optional_number(),
-          .spread = node.has("spread") ? node["spread"].optional_number() : std::nullopt};
+          .spread = if_there("spread"),
+          .worst_accuracy = if_there("worst_accuracy")};
 }
 
 Report read(const Node& node) {

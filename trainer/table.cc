@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "slipstream/trainer/metric.h"
 
@@ -86,8 +85,10 @@ Table comparison(std::span<const NamedReports> runs, bool medians) {
   std::vector<const Metric*> times = {&metric("target.reached_at_seconds"),
                                       &metric("seconds_per_iteration")};
   if (medians) times.push_back(&metric("median_seconds_per_iteration"));
-  const std::array<const Metric*, 3> others = {&metric("max_gap_seen"), &metric("updates.late"),
-                                               &quality};
+  std::vector<const Metric*> others = {&metric("max_gap_seen"), &metric("updates.late"), &quality};
+  if (any(runs, [](const Report& r) { return r.worst_accuracy().has_value(); })) {
+    others.push_back(&metric("worst_accuracy"));
+  }
   for (const Metric* m : times) table.header.emplace_back(m->heading);
   table.header.emplace_back("speed-up");
   for (const Metric* m : others) table.header.emplace_back(m->heading);

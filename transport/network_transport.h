@@ -20,6 +20,12 @@ class NetworkTransport : public Transport {
   /// is told.
   virtual void on_lost(std::function<void(const Status& why)> lost) = 0;
 
+  /// Gives a peer up. When it returns puts to it fail, and what it has sent or will send from this
+  /// life of it reaches no memory here that is used again: over verbs none at all, over UCX none
+  /// but that of regions which it has attached to, which stays reserved after they are freed. Its
+  /// next life may connect. Nobody is told of the loss.
+  virtual void disconnect(int peer) = 0;
+
   virtual std::shared_ptr<Doorbell> doorbell() const = 0;
 };
 

@@ -11,8 +11,10 @@ namespace slip {
 
 /// Moves bytes between workers with one-sided writes. One object per worker.
 ///
-/// Order: puts to one peer take effect in posting order, and a word becomes visible only after
-/// every byte put to that peer before it, its own payload included. A word has one writer.
+/// Order: words to one peer become visible in posting order, and each only after every byte put to
+/// that peer before it, its own payload included. A word has one writer, and is put as a word alone.
+/// Bytes may be seen before a word that was put earlier: what is still read there, or under way to
+/// there, is put over once the peer has confirmed it, or once `drained`.
 /// Faults that a backend may show: delay, partition, cut, a dead peer. Never loss, duplication or
 /// reordering. What keeps this, backend by backend: docs/ordering.md.
 /// Threads: the hot-path calls of one object come from its worker and, for the services that run

@@ -1,6 +1,7 @@
 /* Logistic regression by SGD: each rank has a part of the rows, and a mini-batch of them for each
  * iteration. */
-#include <slipstream.h>
+#include <mpi.h>
+#include <slipstream_mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,9 +18,10 @@ int main(int argc, char** argv) {
   const double rate = atof(argv[4]);
   const int batch = 64;
 
-  slip_world* world;
-  CHECK(slip_world_connect(NULL, &world));
-  int rank = slip_world_rank(world), size = slip_world_size(world);
+  MPI_Init(&argc, &argv);
+  int rank, size;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
   /* An iteration's length, as that of a larger model; the slow rank's is four times as long. */
   const double seconds = 1e-3 * atof(argv[5]) * (rank == atoi(argv[6]) ? 4 : 1);
 
@@ -28,8 +30,10 @@ int main(int argc, char** argv) {
   double* weights = calloc(train.columns, sizeof *weights);
   double* gradient = calloc(train.columns, sizeof *gradient);
 
+  slip_world* world;
   slip_trainer* trainer;
   slip_trainer_options options;
+  CHECK(slip_world_from_mpi(MPI_COMM_WORLD, NULL, &world));
   slip_trainer_options_init(&options, sizeof options);
   options.settings = "backup=1 max_jump=8";
   options.learning_rate = rate;
@@ -58,5 +62,6 @@ int main(int argc, char** argv) {
   free_data(&test);
   slip_trainer_free(trainer);
   slip_world_free(world);
+  MPI_Finalize();
   return 0;
 }

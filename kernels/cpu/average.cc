@@ -9,6 +9,7 @@
 #include <array>
 #include <cassert>
 
+#include "slipstream/kernels/cuda/cuda_internal.h"
 #include "slipstream/kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -170,7 +171,7 @@ HWY_EXPORT(average_apply);
 HWY_EXPORT(target_name);
 
 [[maybe_unused]] bool same_shape(ConstVectorView a, ConstVectorView b) {
-  return a.dtype == b.dtype && a.count == b.count;
+  return a.dtype == b.dtype && a.count == b.count && a.device == b.device;
 }
 
 [[maybe_unused]] bool valid(ConstVectorView out, std::span<const ConstVectorView> inputs,
@@ -185,6 +186,7 @@ HWY_EXPORT(target_name);
 void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
                       std::span<const double> weights) {
   assert(valid(out, inputs, weights));
+  if (out.on_gpu()) return cuda::weighted_average(out, inputs, weights);
   HWY_DYNAMIC_DISPATCH(weighted_average)(out, inputs, weights);
 }
 
@@ -200,6 +202,7 @@ void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
                    std::span<const double> weights, ConstVectorView gradient, const SgdStep& step) {
   assert(valid(out, inputs, weights) && same_shape(gradient, out));
   assert(step.momentum == 0 || same_shape(step.velocity, out));
+  if (out.on_gpu()) return cuda::average_apply(out, inputs, weights, gradient, step);
   HWY_DYNAMIC_DISPATCH(average_apply)(out, inputs, weights, gradient, step);
 }
 

@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstdint>
 
+#include "slipstream/kernels/cuda/cuda_internal.h"
 #include "slipstream/kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -97,11 +98,13 @@ HWY_EXPORT(from_bf16);
 
 void to_bf16(std::span<std::uint16_t> out, ConstVectorView x) {
   assert(out.size() == x.count);
+  if (x.on_gpu()) return cuda::to_bf16(out, x);
   HWY_DYNAMIC_DISPATCH(to_bf16)(out, x);
 }
 
 void from_bf16(VectorView out, std::span<const std::uint16_t> x) {
   assert(out.count == x.size());
+  if (out.on_gpu()) return cuda::from_bf16(out, x);
   HWY_DYNAMIC_DISPATCH(from_bf16)(out, x);
 }
 

@@ -3,12 +3,14 @@
 
 #include "slipstream/base/copy.h"
 #include "slipstream/base/random.h"
+#include "slipstream/kernels/cuda/cuda_internal.h"
 #include "slipstream/kernels/kernels.h"
 
 namespace slip::kernels {
 
 void copy(VectorView out, ConstVectorView x) {
   assert(out.dtype == x.dtype && out.count == x.count);
+  if (out.on_gpu() || x.on_gpu()) return cuda::copy(out, x);
   copy_bytes(out.data, x.data, x.bytes());
 }
 

@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <exception>
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "conformance.h"
@@ -67,8 +69,9 @@ World join(const RunOptions& options, int rank) {
 }
 
 /// The life of one worker's process, which inherits the test's memory and none of its threads.
-int live(int rank, int workers, int port, const Work& work, const RunOptions& options) {
-  setenv("SLIP_RENDEZVOUS", fmt::format("127.0.0.1:{}", port).c_str(), 1);
+int live(int rank, int workers, const std::string& rendezvous, const Work& work,
+         const RunOptions& options) {
+  setenv("SLIP_RENDEZVOUS", rendezvous.c_str(), 1);
   setenv("SLIP_RENDEZVOUS_SERVER", "launcher", 1);
   setenv("SLIP_RANK", std::to_string(rank).c_str(), 1);
   setenv("SLIP_SIZE", std::to_string(workers).c_str(), 1);
@@ -93,6 +96,30 @@ void run_as_processes(int workers, const Work& work, const RunOptions& options) 
   }
 }
 
+/// Where tests run on two hosts at once, each with every other worker: SLIP_TEST_HOST is 0 or 1,
+/// and SLIP_TEST_RENDEZVOUS an address of host 0. Both run the same tests in the same order.
+struct TwoHosts {
+  int host;
+  std::string address;
+};
+std::optional<TwoHosts> two_hosts() {
+  const char* host = std::getenv("SLIP_TEST_HOST");
+  const char* address = std::getenv("SLIP_TEST_RENDEZVOUS");
+  if (host == nullptr || address == nullptr) return {};
+  return TwoHosts{host[0] - '0', address};
+}
+
+/// Each world has a port of its own. It is served until this process ends, as nobody here knows
+/// when the other host's workers have.
+int start_server(const TwoHosts& hosts, int workers) {
+  static int port = 7100;
+  ++port;
+  if (hosts.host != 0 || fork() != 0) return port;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const RendezvousServer server(hosts.address, port, workers);
+  for (;;) pause();
+}
+
 FaultPlan delays() {
   FaultPlan plan;
   plan.delay_probability = 0.1;
@@ -103,6 +130,8 @@ FaultPlan delays() {
 }  // namespace
 
 std::vector<int> run_processes(int workers, const Work& work, const RunOptions& options) {
+  const auto hosts = two_hosts();
+  const int served = hosts ? start_server(*hosts, workers) : 0;
   // The workers are forked before there is a thread here (the rendezvous has one), so its port
   // follows through a pipe.
   std::array<int, 2> pipe{};
@@ -111,6 +140,7 @@ std::vector<int> run_processes(int workers, const Work& work, const RunOptions& 
   const pid_t parent = getpid();
   std::vector<pid_t> children;
   for (int rank = 0; rank < workers; ++rank) {
+    if (hosts && rank % 2 != hosts->host) continue;
     const pid_t child = fork();
     if (child < 0) throw_errno("fork");
     if (child == 0) {
@@ -119,24 +149,25 @@ std::vector<int> run_processes(int workers, const Work& work, const RunOptions& 
       close(pipe[1]);
       int port = 0;
       if (read(pipe[0], &port, sizeof port) != sizeof port) _exit(3);
-      const int code = live(rank, workers, port, work, options);
+      const std::string address = hosts ? hosts->address : "127.0.0.1";
+      const int code = live(rank, workers, fmt::format("{}:{}", address, port), work, options);
       std::fflush(nullptr);
       _exit(code);
     }
     children.push_back(child);
   }
   close(pipe[0]);
-  RendezvousServer server("127.0.0.1", 0, workers);
-  const int port = server.port();
-  for (int rank = 0; rank < workers; ++rank) {
+  std::optional<RendezvousServer> server;
+  if (!hosts) server.emplace("127.0.0.1", 0, workers);
+  const int port = hosts ? served : server->port();
+  for (std::size_t i = 0; i < children.size(); ++i) {
     if (write(pipe[1], &port, sizeof port) != sizeof port) throw_errno("pipe");
   }
   close(pipe[1]);
-  std::vector<int> ends;
-  for (const pid_t child : children) {
-    int status = 0;
-    waitpid(child, &status, 0);
-    ends.push_back(status);
+  std::vector<int> ends(static_cast<std::size_t>(workers));  // of the other host's workers 0
+  for (std::size_t i = 0; i < children.size(); ++i) {
+    const std::size_t rank = hosts ? 2 * i + static_cast<std::size_t>(hosts->host) : i;
+    waitpid(children[i], &ends[rank], 0);
   }
   return ends;
 }

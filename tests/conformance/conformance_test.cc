@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "slipstream/base/random.h"
+#include "payload.h"
 #include "slipstream/runtime/remote_ring.h"
 #include "slipstream/runtime/tokens.h"
 #include "slipstream/runtime/update_queue.h"
@@ -75,24 +75,8 @@ class Side {
   RemoteRegion there;
 };
 
-/// A payload in which every word says which it is and of which round.
-std::uint64_t pattern(std::uint64_t round, std::size_t index) { return key({round, index}); }
-
 void fill(std::vector<std::uint64_t>& payload, std::uint64_t round) {
-  for (std::size_t i = 0; i < payload.size(); ++i) payload[i] = pattern(round, i);
-}
-
-/// Looks where a put that is still under way would show: at the end, at the beginning, anywhere.
-bool whole(const std::byte* payload, std::size_t words, std::uint64_t round) {
-  const auto right = [&](std::size_t index) {
-    std::uint64_t found = 0;
-    std::memcpy(&found, payload + 8 * index, sizeof found);
-    return found == pattern(round, index);
-  };
-  Random random(round);
-  bool all = right(words - 1) && right(0);
-  for (int i = 0; i < 16; ++i) all = all && right(random.below(words));
-  return all;
+  slip::testing::fill(payload.data(), payload.size(), round);
 }
 
 // ---- Memory and puts.
@@ -192,7 +176,7 @@ TEST_P(Conformance, a_payload_is_whole_when_its_word_is_visible) {
         if (!side.await(0, round)) return;  // it may be overwritten
       } else {
         if (!side.await(0, round)) return;
-        ASSERT_TRUE(whole(side.payload(), words, round)) << "round " << round;
+        ASSERT_TRUE(is_whole(side.payload(), words, round)) << "round " << round;
         side.signal(0, round);
       }
     }
@@ -214,7 +198,7 @@ TEST_P(Conformance, a_word_before_its_payload_is_detected) {
         side.put(4 * words, payload.data() + words / 2, 4 * words);
       } else {
         if (!side.await(0, round)) return;
-        ASSERT_FALSE(whole(side.payload(), words, round)) << "round " << round;
+        ASSERT_FALSE(is_whole(side.payload(), words, round)) << "round " << round;
         side.signal(0, round);
       }
     }
@@ -240,7 +224,7 @@ TEST_P(Conformance, a_word_follows_all_earlier_puts_to_the_peer) {
         if (!side.await(0, round)) return;
       } else {
         if (!side.await(0, round)) return;
-        ASSERT_TRUE(whole(other.data(), words, round)) << "round " << round;
+        ASSERT_TRUE(is_whole(other.data(), words, round)) << "round " << round;
         side.signal(0, round);
       }
     }
@@ -445,7 +429,7 @@ TEST_P(Conformance, puts_tokens_and_requests_complete_while_the_target_computes)
       world.set_compute_time(1s);
       for (int second = 0; second < 30 && side.word(0) == 0; ++second) world.compute([] {});
       EXPECT_EQ(side.word(0), 1u) << "nothing came through while it computed";
-      EXPECT_TRUE(whole(side.payload(), 512, 1));
+      EXPECT_TRUE(is_whole(side.payload(), 512, 1));
       EXPECT_EQ(tokens.count(0, 0), 1);  // the peer has entered iteration 0
     } else {
       RingSender requests(world, 0, "requests", capacity);

@@ -13,7 +13,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LIST = pathlib.Path(__file__).resolve().parent / "symbols.txt"
-LAYERS = ["base", "transport", "kernels", "runtime", "collectives", "trainer", "c_api"]
+LAYERS = ["base", "gpu", "transport", "kernels", "runtime", "collectives", "trainer", "c_api"]
 LIBRARY = None
 
 

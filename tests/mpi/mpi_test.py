@@ -63,12 +63,26 @@ class Mpirun(unittest.TestCase):
         self.assertEqual(report["workers"], 4)
         self.assertIsNotNone(report["target"]["reached_at_seconds"])
 
-    def test_microbenchmarks_run_over_all(self):
-        code, _, error = self.run_to_end(
-            4, SLIP, "perf", "all-reduce", "-b", "8", "-e", "64K", "-n", "20", "-J", "rows.json")
-        self.assertEqual(code, 0, error)
-        rows = json.loads((self.folder / "rows.json").read_text())["rows"]
-        self.assertEqual({row["wrong"] for row in rows}, {0})
+    def test_microbenchmarks_run_over_all_and_between_any_two(self):
+        for test in (["all-reduce"], ["put", "--between", "3,1"],
+                     ["put", "--between", "0,2", "--transport", "ucx"]):
+            code, _, error = self.run_to_end(
+                4, SLIP, "perf", *test, "-b", "8", "-e", "4K", "-f", "8", "-n", "20", "-w", "5", "-J",
+                "rows.json")
+            self.assertEqual(code, 0, error)
+            rows = json.loads((self.folder / "rows.json").read_text())["rows"]
+            self.assertEqual({row["wrong"] for row in rows}, {0})
+            self.assertGreater(min(row["min"] for row in rows), 0)
+
+    @unittest.skipUnless(shutil.which("prterun"), "prterun not installed (it comes with OpenMPI 5)")
+    def test_prterun_starts_it_too(self):
+        done = subprocess.run(
+            ["prterun", "--map-by", ":OVERSUBSCRIBE", "-n", "4", SLIP, *TRAIN, "--iterations", "20",
+             "--report", "report.json"],
+            cwd=self.folder, check=False, capture_output=True, text=True, timeout=PATIENCE,
+            env={**os.environ, "PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads((self.folder / "report.json").read_text())["workers"], 4)
 
     def test_another_number_of_workers_is_an_error(self):
         for command in (TRAIN, ["perf", "put"]):

@@ -2,12 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <set>
@@ -15,7 +12,7 @@
 #include <vector>
 
 #include "conformance.h"
-#include "slipstream/base/random.h"
+#include "payload.h"
 #include "slipstream/transport/mixed_transport.h"
 #include "slipstream/transport/shm/shm_transport.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
@@ -25,7 +22,9 @@ namespace {
 
 using namespace std::chrono_literals;
 using ::testing::AllOf;
+using testing::fill;
 using ::testing::HasSubstr;
+using testing::is_whole;
 
 void expect_ok(const Status& status) { EXPECT_TRUE(status.ok()) << status.message(); }
 
@@ -58,69 +57,9 @@ class Ucx : public ::testing::TestWithParam<std::string> {
 /// The first line of a region is a word.
 constexpr std::size_t line = 64;
 
-std::uint64_t pattern(std::uint64_t round, std::size_t index) { return key({round, index}); }
-
-void fill(std::uint64_t* payload, std::size_t words, std::uint64_t round) {
-  for (std::size_t i = 0; i < words; ++i) payload[i] = pattern(round, i);
-}
-
-/// The last word, the first, and some between.
-bool is_whole(const std::byte* payload, std::size_t words, std::uint64_t round) {
-  const auto right = [&](std::size_t index) {
-    std::uint64_t found = 0;
-    std::memcpy(&found, payload + sizeof found * index, sizeof found);
-    return found == pattern(round, index);
-  };
-  Random random(round);
-  bool all = right(words - 1) && right(0);
-  for (int i = 0; i < 16; ++i) all = all && right(random.below(words));
-  return all;
-}
-
-std::uint64_t order_rounds() {
-  const char* text = std::getenv("SLIP_TEST_ORDER_ROUNDS");
-  return text == nullptr ? 10'000 : std::strtoull(text, nullptr, 10);
-}
-
-// Payloads of many packets, several under way at a time, out of registered memory.
-TEST_P(Ucx, no_word_overtakes_its_payload) {
-  const std::uint64_t count = order_rounds();
-  const auto ends = run(2, [count](World& world) {
-    constexpr std::size_t slots = 4;
-    constexpr std::array<std::size_t, 3> lengths = {700, 8192, 20000};  // in words
-    constexpr std::size_t slot_bytes = line + 8 * lengths.back();
-    const Region here = world.allocate("slots", slots * slot_bytes);
-    const RemoteRegion there = world.attach(1 - world.rank(), "slots");
-    Transport& transport = world.transport();
-    const Region source = transport.allocate(slots * slot_bytes);
-    std::uint64_t violations = 0;
-    for (std::uint64_t round = 1; round <= count; ++round) {
-      const std::size_t at = round % slots * slot_bytes;
-      const std::size_t words = lengths[round % lengths.size()];
-      if (world.rank() == 0) {
-        // Its slot is free, here as there, once the round that used it before is confirmed.
-        const auto free = [&] { return here.word(0) + slots >= round; };
-        expect_ok(world.wait_until(free, world.deadline(), "a slot"));
-        std::byte* const from = source.data() + at + line;
-        fill(reinterpret_cast<std::uint64_t*>(from), words, round);
-        expect_ok(transport.put_signal(there, at + line, from, 8 * words, at, round));
-      } else {
-        const auto came = [&] { return here.word(at) == round; };
-        expect_ok(world.wait_until(came, world.deadline(), "a word"));
-        violations += !is_whole(here.data() + at + line, words, round);
-        expect_ok(transport.put_signal(there, 0, nullptr, 0, 0, round));
-      }
-      if (::testing::Test::HasFailure()) return;
-    }
-    EXPECT_EQ(violations, 0u) << "of " << count;
-    world.goodbye();
-  });
-  EXPECT_THAT(ends, ::testing::Each(0));
-}
-
-// The same, but the words go through an endpoint of their own, which nothing orders behind the
-// payloads'. UCX's shared memory has written a payload when the put returns, so there is no such
-// order to lose.
+// As in order_test, but the words go through an endpoint of their own, which nothing orders behind
+// the payloads'. UCX's shared memory has written a payload when the put returns, so there is no
+// such order to lose.
 TEST_P(Ucx, a_word_through_another_endpoint_is_seen_to_overtake) {
   if (GetParam() != "tcp") GTEST_SKIP() << "a put has taken effect when it returns";
 #ifdef __SANITIZE_THREAD__
@@ -141,7 +80,7 @@ TEST_P(Ucx, a_word_through_another_endpoint_is_seen_to_overtake) {
       const RemoteRegion same = other->attach(1, world.bootstrap().get("region/1/slot", 30s));
       const Region source = transport.allocate(8 * words);
       for (std::uint64_t round = 1; round <= most_rounds && !overtaken; ++round) {
-        fill(reinterpret_cast<std::uint64_t*>(source.data()), words, round);
+        fill(source.data(), words, round);
         expect_ok(transport.put(there, line, source.data(), 8 * words));
         expect_ok(other->put_signal(same, 0, nullptr, 0, 0, round));
         const auto confirmed = [&] {
@@ -172,23 +111,6 @@ void expect_loss(World& world, const std::string& why) {
   EXPECT_EQ(status.peer(), 1);
   EXPECT_THAT(status.message(),
               AllOf(HasSubstr("rank 0"), HasSubstr("lost rank 1"), HasSubstr(why)));
-}
-
-TEST_P(Ucx, a_peer_killed_in_the_middle_of_puts_is_lost) {
-  const auto ends = run(2, [](World& world) {
-    const Region here = world.allocate("memory", 1 << 22);
-    const RemoteRegion there = world.attach(1 - world.rank(), "memory");
-    world.bootstrap().fence(60s);
-    if (world.rank() == 1) {
-      for (int i = 0; i < 8; ++i) {
-        expect_ok(world.transport().put(there, 0, here.data(), here.bytes()));
-      }
-      raise(SIGKILL);
-    }
-    expect_loss(world, "");
-  });
-  EXPECT_EQ(ends[0], 0);
-  EXPECT_EQ(WTERMSIG(ends[1]), SIGKILL);
 }
 
 TEST_P(Ucx, a_stopped_peer_is_lost_once_it_has_been_silent_for_long) {

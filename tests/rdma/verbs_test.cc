@@ -20,7 +20,8 @@
 #include <vector>
 
 #include "conformance.h"
-#include "slipstream/base/random.h"
+#include "ends.h"
+#include "payload.h"
 #include "slipstream/transport/mixed_transport.h"
 #include "slipstream/transport/shm/shm_transport.h"
 #include "slipstream/transport/verbs/verbs_transport.h"
@@ -31,91 +32,30 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::AllOf;
 using ::testing::Each;
+using testing::fill;
 using ::testing::HasSubstr;
+using testing::is_whole;
 
 void expect_ok(const Status& status) { EXPECT_TRUE(status.ok()) << status.message(); }
 
 /// The first line of a region is a word.
 constexpr std::size_t line = 64;
 
-std::uint64_t pattern(std::uint64_t round, std::size_t index) { return key({round, index}); }
-
-void fill(std::byte* payload, std::size_t words, std::uint64_t round) {
-  for (std::size_t i = 0; i < words; ++i) {
-    const std::uint64_t value = pattern(round, i);
-    std::memcpy(payload + 8 * i, &value, sizeof value);
-  }
+VerbsOptions options_of(int rank) {
+  VerbsOptions options;
+  options.rank = rank;
+  options.workers = 3;
+  options.peer_timeout = 2s;
+  options.connect_timeout = 20s;
+  options.settings = verbs_settings_from_environment();
+  return options;
 }
 
-/// The last word, the first, and some between.
-bool is_whole(const std::byte* payload, std::size_t words, std::uint64_t round) {
-  const auto right = [&](std::size_t index) {
-    std::uint64_t found = 0;
-    std::memcpy(&found, payload + sizeof found * index, sizeof found);
-    return found == pattern(round, index);
-  };
-  Random random(round);
-  bool all = right(words - 1) && right(0);
-  for (int i = 0; i < 16; ++i) all = all && right(random.below(words));
-  return all;
-}
-
-std::uint64_t order_rounds() {
-  const char* text = std::getenv("SLIP_TEST_ORDER_ROUNDS");
-  return text == nullptr ? 10'000 : std::strtoull(text, nullptr, 10);
-}
-
-/// A worker with a transport of its own. Its world's is shared memory and only introduces it.
-class End {
- public:
-  End(World& world, VerbsOptions options)
-      : world(world), transport(make_verbs_transport(options)), rank_(options.rank) {
-    transport->on_lost([this](const Status& why) { abort_->abort(why); });
-    driving_ = world.progress().serve(*transport, [] { return false; });
-    waiter_ = std::make_unique<RealWaiter>(transport->doorbell(), std::make_shared<RealClock>(),
-                                           abort_, 50us, transport.get());
-  }
+/// A worker with a transport of its own.
+struct End : testing::End {
+  End(World& world, const VerbsOptions& options)
+      : testing::End(world, make_verbs_transport(options)) {}
   explicit End(World& world) : End(world, options_of(world.rank())) {}
-  ~End() {
-    driving_.reset();
-    transport->on_lost(nullptr);
-  }
-
-  static VerbsOptions options_of(int rank) {
-    VerbsOptions options;
-    options.rank = rank;
-    options.workers = 3;
-    options.peer_timeout = 2s;
-    options.connect_timeout = 20s;
-    options.settings = verbs_settings_from_environment();
-    return options;
-  }
-
-  Region allocate(const std::string& name, std::size_t bytes) {
-    Region region = transport->allocate(bytes, Bell::worker);
-    world.bootstrap().put(name + "/" + std::to_string(rank_), region.key());
-    return region;
-  }
-  RemoteRegion attach(int peer, const std::string& name) {
-    return transport->attach(peer, world.bootstrap().get(name + "/" + std::to_string(peer), 30s));
-  }
-  Status wait(FunctionRef<bool()> condition) {
-    return waiter_->wait(condition, RealClock().now() + 60s);
-  }
-  /// Drives no longer: what arrives is left lying.
-  void stop_driving() { driving_.reset(); }
-  void drive_again() {
-    driving_ = world.progress().serve(*transport, [] { return false; });
-  }
-
-  World& world;
-  std::unique_ptr<VerbsTransport> transport;
-
- private:
-  int rank_;
-  std::shared_ptr<AbortToken> abort_ = std::make_shared<AbortToken>();
-  std::unique_ptr<RealWaiter> waiter_;
-  std::unique_ptr<Progress::Handle> driving_;
 };
 
 class Verbs : public ::testing::Test {
@@ -135,8 +75,9 @@ class Verbs : public ::testing::Test {
     return testing::run_processes(workers, work, options);
   }
   /// For workers that are an End each.
-  static std::vector<int> run_ends(int workers, const testing::Work& work) {
-    return run(workers, work, "shm");
+  static std::vector<int> run_ends(int workers, const testing::Work& work,
+                                   const std::string& words = "automatic") {
+    return run(workers, work, "shm", words);
   }
 };
 
@@ -145,47 +86,34 @@ class Verbs : public ::testing::Test {
 /// The parameter: how words reach their readers.
 class VerbsWords : public Verbs, public ::testing::WithParamInterface<std::string> {};
 
-// Payloads of many packets, several under way at a time, out of registered memory. The word lies
-// right behind its payload, so that it may travel in one write with it.
-TEST_P(VerbsWords, no_word_overtakes_its_payload) {
-  const std::uint64_t count = order_rounds();
-  const auto work = [count](World& world) {
-    constexpr std::size_t slots = 4;
-    constexpr std::array<std::size_t, 4> lengths = {3, 700, 2000, 8192};  // in words
-    constexpr std::size_t slot_bytes = line + 8 * lengths.back();
-    const Region here = world.allocate("slots", line + slots * slot_bytes);
-    const RemoteRegion there = world.attach(1 - world.rank(), "slots");
-    Transport& transport = world.transport();
-    const Region source = transport.allocate(slots * slot_bytes);
-    std::uint64_t violations = 0;
-    for (std::uint64_t round = 1; round <= count; ++round) {
-      const std::size_t at = line + round % slots * slot_bytes;
-      const std::size_t words = lengths[round % lengths.size()];
-      if (world.rank() == 0) {
-        // Its slot is free, here as there, once the round that used it before is confirmed.
-        const auto free = [&] { return here.word(0) + slots >= round; };
-        expect_ok(world.wait_until(free, world.deadline(), "a slot"));
-        std::byte* const from = source.data() + at - line;
-        fill(from, words, round);
-        expect_ok(transport.put_signal(there, at, from, 8 * words, at + 8 * words, round));
-      } else {
-        const auto came = [&] { return here.word(at + 8 * words) == round; };
-        expect_ok(world.wait_until(came, world.deadline(), "a word"));
-        violations += !is_whole(here.data() + at, words, round);
-        expect_ok(transport.put_signal(there, 0, nullptr, 0, 0, round));
+// A worker that spins tells its peers that they may spare it notices, and takes that back when it
+// sleeps: here by turns, and nothing but what the peer sends ends a sleep.
+TEST_P(VerbsWords, a_word_wakes_a_worker_that_sleeps_after_it_has_spun_for_long) {
+  const auto work = [](World& world) {
+    End end(world);
+    const Region here = end.allocate("word", line);
+    const RemoteRegion there = end.attach(1 - world.rank(), "word");
+    world.bootstrap().fence(30s);
+    Word next = 0;
+    for (int burst = 0; burst < 20 && !::testing::Test::HasFailure(); ++burst) {
+      for (int i = 0; i < 40; ++i) {
+        ++next;
+        if (world.rank() == 1) expect_ok(end.wait([&] { return here.word(0) == next; }));
+        expect_ok(end.transport->put_signal(there, 0, nullptr, 0, 0, next));
+        if (world.rank() == 0) expect_ok(end.wait([&] { return here.word(0) == next; }));
       }
-      if (::testing::Test::HasFailure()) return;
+      if (world.rank() == 0) std::this_thread::sleep_for(5ms);  // the other one parks
     }
-    EXPECT_EQ(violations, 0u) << "of " << count;
+    world.bootstrap().fence(60s);
     world.goodbye();
   };
-  EXPECT_THAT(run(2, work, "verbs", GetParam()), Each(0));
+  EXPECT_THAT(run_ends(2, work, GetParam()), Each(0));
 }
 
 INSTANTIATE_TEST_SUITE_P(Words, VerbsWords, ::testing::Values("completion", "polled"),
                          [](const auto& info) { return info.param; });
 
-// The same, but each word is sent before its payload.
+// As in order_test, but each word is sent before its payload.
 TEST_F(Verbs, a_word_sent_ahead_of_its_payload_is_seen_to_be_ahead) {
   const auto work = [](World& world) {
     constexpr std::size_t words = 1 << 17;
@@ -287,26 +215,6 @@ void expect_loss(const Status& status, const std::string& why) {
               AllOf(HasSubstr("rank 0"), HasSubstr("lost rank 1"), HasSubstr(why)));
 }
 
-TEST_F(Verbs, a_peer_killed_in_the_middle_of_puts_is_lost) {
-  const auto work = [](World& world) {
-    End end(world);
-    const Region here = end.allocate("memory", 1 << 20);
-    const RemoteRegion there = end.attach(1 - world.rank(), "memory");
-    world.bootstrap().fence(30s);
-    if (world.rank() == 1) {
-      for (int i = 0; i < 8; ++i) {
-        expect_ok(end.transport->put(there, 0, here.data(), here.bytes()));
-      }
-      raise(SIGKILL);
-    }
-    expect_loss(end.wait([] { return false; }), "verbs");
-    EXPECT_EQ(end.transport->put(there, 0, here.data(), 8).code(), Code::peer_lost);
-  };
-  const auto ends = run_ends(2, work);
-  EXPECT_EQ(ends[0], 0);
-  EXPECT_EQ(WTERMSIG(ends[1]), SIGKILL);
-}
-
 TEST_F(Verbs, a_stopped_peer_is_lost_once_it_has_been_silent_for_long) {
   const auto work = [](World& world) {
     const Region here = world.allocate("memory", line);
@@ -367,7 +275,7 @@ TEST_F(Verbs, what_a_peer_sends_that_was_given_up_reaches_no_memory) {
       const pid_t peer = std::stoi(world.bootstrap().get("pid/1", 30s));
       expect_ok(end.wait([&] { return here.word(bytes - 8) != 0; }));  // it is at it
       kill(peer, SIGSTOP);
-      end.transport->disconnect(1);
+      end.network->disconnect(1);
       std::memset(here.data(), 2, bytes);  // used again
       EXPECT_EQ(end.transport->put(there, 0, here.data(), 8).code(), Code::peer_lost);
       kill(peer, SIGCONT);
@@ -447,7 +355,7 @@ TEST_F(Verbs, memory_shared_within_a_host_is_written_through_verbs_from_others) 
   const auto work = [](World& world) {
     auto near = std::make_unique<ShmTransport>("shm");
     const auto doorbell = near->doorbell();
-    VerbsOptions options = End::options_of(world.rank());
+    VerbsOptions options = options_of(world.rank());
     options.doorbell = doorbell;
     MixedTransport mixed(std::move(near), make_verbs_transport(options),
                          [&world](int peer) { return peer == world.rank(); });
@@ -495,7 +403,7 @@ TEST_F(Verbs, a_wrong_device_port_gid_or_partition_is_named_with_what_there_is) 
 
 TEST_F(Verbs, peers_with_different_packet_sizes_are_named_with_both) {
   const auto work = [](World& world) {
-    VerbsOptions options = End::options_of(world.rank());
+    VerbsOptions options = options_of(world.rank());
     options.settings.mtu = world.rank() == 0 ? 4096 : 1024;
     End end(world, options);
     const Region here = end.allocate("memory", line);

@@ -1,4 +1,4 @@
-"""A Slurm cluster of one node: munged, slurmctld and slurmd in a folder of their own."""
+"""A Slurm cluster of two nodes on one host: munged, slurmctld and two slurmd in a folder of their own."""
 
 import os
 import pathlib
@@ -53,22 +53,26 @@ class Cluster:
                     "--foreground", f"--key-file={key}", f"--socket={munge / 'socket'}",
                     *[f"--{name}-file={munge / name}" for name in ("log", "pid", "seed")])
         self.until("munged", lambda: (munge / "socket").exists())
-        for name in ("control", "node"):
-            (self.folder / name).mkdir()
         host = socket.gethostname().split(".")[0]
+        nodes = {host: "fast", f"{host}-slow": "slow"}
+        for name in ("control", *nodes):
+            (self.folder / name).mkdir()
+        lines = "\n".join(
+            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} CPUs=8 "
+            f"Feature={feature} State=UNKNOWN" for name, feature in nodes.items())
         (self.folder / "slurm.conf").write_text(f"""
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={free_port()}
-SlurmdPort={free_port()}
 AuthInfo=socket={munge / "socket"}
 SlurmUser=root
 SlurmdUser=root
 MailProg=/bin/true
 StateSaveLocation={self.folder / "control"}
-SlurmdSpoolDir={self.folder / "node"}
+SlurmdSpoolDir={self.folder}/%n
+TmpFS={self.folder}/%n
 SlurmctldPidFile={self.folder / "control.pid"}
-SlurmdPidFile={self.folder / "node.pid"}
+SlurmdPidFile={self.folder}/%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -77,12 +81,14 @@ MpiDefault=none
 KillWait=5
 SlurmdParameters=config_overrides
 ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 State=UNKNOWN
+SchedulerParameters=bf_interval=1
+{lines}
 PartitionName=main Nodes=ALL Default=YES OverSubscribe=FORCE:8
 """)
         self.daemon("slurmctld", "-D")
-        self.daemon("slurmd", "-D")
-        self.until("slurmd", lambda: "idle" in self.output("sinfo", "--noheader", "-o", "%t"))
+        for name in nodes:
+            self.daemon("slurmd", "-D", "-N", name)
+        self.until("slurmd", lambda: "idle 2" in self.output("sinfo", "--noheader", "-o", "%t %D"))
 
     def command(self, *words):
         subprocess.run(words, check=True, capture_output=True, env=self.environment)

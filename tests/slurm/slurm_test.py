@@ -154,7 +154,7 @@ class Slurm(unittest.TestCase):
         self.assertIn("rank 2 never joined", error)
 
     def test_sbatch_saves_before_its_time_is_over_and_resumes(self):
-        options = ["--nodes=1", "--ntasks-per-node=2", "--time=1",
+        options = ["--ntasks-per-node=1", "--time=1",
                    "--signal=TERM@50", "--output=out"]
         first = self.sbatch("train.sbatch", *options, ITERATIONS="1000000000")
         self.assertEqual(self.wait_for_job(first), "COMPLETED", (self.folder / "out").read_text())
@@ -165,6 +165,17 @@ class Slurm(unittest.TestCase):
         self.assertEqual(self.wait_for_job(second), "COMPLETED", (self.folder / "out").read_text())
         self.assertEqual(self.report(f"slipstream-{second}.json")["iterations"],
                          [max(reached) + 100] * 2)
+
+    def test_a_heterogeneous_job_is_one_world(self):
+        job = self.sbatch("heterogeneous.sbatch", "--output=out",
+                          arguments=["--iterations", "50", "--report", "report.json"])
+        self.assertEqual(self.wait_for_job(job), "COMPLETED", (self.folder / "out").read_text())
+        self.assertEqual(self.report()["workers"], 8)
+
+    def test_a_heterogeneous_job_fails_with_its_steps(self):
+        job = self.sbatch("heterogeneous.sbatch", "--output=out", arguments=["--iterations", "no"])
+        self.assertEqual(self.wait_for_job(job), "FAILED")
+        self.assertIn("--iterations is 'no'", (self.folder / "out").read_text())
 
     def test_scancel_leaves_nothing_behind(self):
         before = set(os.listdir("/dev/shm"))
@@ -177,9 +188,19 @@ class Slurm(unittest.TestCase):
         self.until("workers ended", lambda: not workers_in(self.folder))
         self.assertEqual(set(os.listdir("/dev/shm")) - before, set())
 
+    def test_microbenchmarks_run_over_all_and_between_any_two(self):
+        for test in (["all-reduce"], ["put", "--between", "3,1"]):
+            code, _, error = result_of(self.srun(
+                4, "perf", *test, "-b", "8", "-e", "4K", "-f", "8", "-n", "20", "-w", "5", "-J",
+                "rows.json"))
+            self.assertEqual((code, error), (0, ""))
+            rows = self.report("rows.json")["rows"]
+            self.assertEqual({row["wrong"] for row in rows}, {0})
+            self.assertGreater(min(row["min"] for row in rows), 0)
+
     def test_microbenchmarks_run_between_the_tasks_of_a_job(self):
         for transport in ("shm", "ucx"):
-            job = self.sbatch("perf.sbatch", "--nodes=1", "--ntasks-per-node=2",
+            job = self.sbatch("perf.sbatch",
                               "--output=out", arguments=["-n", "20", "-w", "5", "-J", "rows.json"],
                               TRANSPORT=transport)
             self.assertEqual(self.wait_for_job(job), "COMPLETED",

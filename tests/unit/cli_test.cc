@@ -417,7 +417,7 @@ TEST(Program, InfoNamesTransportsMachineAndPaths) {
   EXPECT_THAT(
       slip("info --workers 3").output,
       AllOf(HasSubstr("shm"), HasSubstr("\n  verbs  "), HasSubstr("membarrier"),
-            HasSubstr("packages"), HasSubstr("NUMA nodes"), HasSubstr("Paths of 3 local workers")));
+            HasSubstr("packages"), HasSubstr("NUMA nodes"), HasSubstr("Paths of 3 workers")));
   EXPECT_THAT(slip("info --transport ucx").output,
               ::testing::ContainsRegex("0 +1 +ucx +asked for"));
   EXPECT_THAT(slip("info --workers 8 --topology " SLIP_TOPOLOGIES "/two_socket.xml").output,

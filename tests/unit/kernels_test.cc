@@ -219,6 +219,61 @@ TYPED_TEST(KernelsTest, AxpyIsTheReferenceBitForBitOnEveryInstructionSet) {
   });
 }
 
+/// Some messages missing, the average wanted or not, with and without a rest, in place or not.
+TYPED_TEST(KernelsTest, RelayIsTheReferenceBitForBitOnEveryInstructionSet) {
+  using T = TypeParam;
+  this->on_every_target_and_shape([](std::size_t n, std::size_t count, Random& random) {
+    Inputs<T> messages(n, count, random);
+    for (ConstVectorView& message : messages.views) {
+      if (random.below(4) == 0) message.data = nullptr;
+    }
+    Guarded<T> own = random_vector<T>(count, random), rest = random_vector<T>(count, random);
+    Guarded<T> expected_average(count), elsewhere(count);
+    std::vector<Guarded<T>> sums, expected_sums;
+    std::vector<VectorView> sum_views, expected_views;
+    for (std::size_t k = 0; k < n; ++k) {
+      sums.emplace_back(count, random.below(8));
+      expected_sums.emplace_back(count);
+    }
+    for (Guarded<T>& sum : sums) sum_views.push_back(sum.view());
+    for (Guarded<T>& sum : expected_sums) expected_views.push_back(sum.view());
+    Guarded<T>& out = random.below(2) == 0 ? own : elsewhere;
+    RelayAverage average{.out = expected_average.view(), .weight = 0.3, .rest_weight = 0.7};
+    if (random.below(2) == 0) average.rest = rest.const_view();
+    const bool wanted = random.below(4) != 0;
+
+    reference::relay<T>(expected_views, own.const_view(), messages.views,
+                        wanted ? &average : nullptr);
+    average.out = out.view();
+    relay(sum_views, own.const_view(), messages.views, wanted ? &average : nullptr);
+    for (std::size_t k = 0; k < n; ++k) {
+      EXPECT_TRUE(same_bits(sums[k].values(), expected_sums[k].values())) << "sum " << k;
+      EXPECT_TRUE(sums[k].red_zones_intact()) << "sum " << k;
+    }
+    if (wanted) {
+      EXPECT_TRUE(same_bits(out.values(), expected_average.values()));
+    }
+    EXPECT_TRUE(out.red_zones_intact());
+  });
+}
+
+TYPED_TEST(KernelsTest, RelayMatchesARoundDoneByHand) {
+  using T = TypeParam;
+  this->on_every_target([] {
+    std::vector<T> own{1, 2}, left{10, 20}, right{100, 200}, to_left(2), to_right(2), rest{8, 8};
+    const std::vector<VectorView> sums{view(std::span(to_left)), view(std::span(to_right))};
+    const std::vector<ConstVectorView> messages{view(std::span(left)), view(std::span(right))};
+    const RelayAverage average{.out = view(std::span(own)),
+                               .weight = 0.25,
+                               .rest = view(std::span(rest)),
+                               .rest_weight = 0.25};
+    relay(sums, view(std::span(own)), messages, &average);
+    EXPECT_THAT(to_left, ElementsAre(T(101), T(202)));
+    EXPECT_THAT(to_right, ElementsAre(T(11), T(22)));
+    EXPECT_THAT(own, ElementsAre(T(29.75), T(57.5)));
+  });
+}
+
 TYPED_TEST(KernelsTest, ExtremeNumbersAreTreatedAlikeOnEveryInstructionSet) {
   using T = TypeParam;
   using Limits = std::numeric_limits<T>;

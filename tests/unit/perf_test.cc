@@ -174,6 +174,26 @@ TEST(PerfRun, PairsWorkAtTheSameTime) {
   EXPECT_EQ(simulate("token", options).at(0)["p50"], 3.0);
 }
 
+TEST(PerfRun, TwoRanksOfManyAreMeasuredAlone) {
+  for (const char* test : {"put", "ring", "token", "update", "fragment"}) {
+    PerfOptions options = few();
+    options.workers = 5;
+    options.between = "3,1";
+    if (std::string(test) != "token") options.begin = options.end = "100";
+    const auto rows = simulate(test, options);
+    ASSERT_FALSE(rows.empty()) << test;
+    EXPECT_EQ(rows.at(0)["iterations"], 5) << test;
+    for (const auto& row : rows) EXPECT_EQ(row["wrong"], 0) << test << row;
+  }
+  PerfOptions options = few();
+  options.workers = 5;
+  options.between = "3,1";
+  options.link = "latency=3us";
+  EXPECT_EQ(simulate("token", options).at(0)["max"], 3.0);
+  options.seconds = 1e-3;  // rank 0, which takes no part, learns from them how long one lasts
+  EXPECT_EQ(simulate("token", options).at(0)["iterations"], 166);
+}
+
 TEST(PerfRun, AllReduceBandwidthIsThatOfTheBus) {
   PerfOptions options = few();
   options.workers = 4;
@@ -251,6 +271,16 @@ TEST(PerfRun, WhatATestCannotDoIsRefused) {
   PerfOptions large = few();
   large.group_size = 3;
   EXPECT_THAT(error_of([&] { run("group", large); }), StartsWith("--group-size is 3"));
+  for (const char* text : {"0", "0,2", "1,1", ",", "0,1,1", "-1,0", "0, 1"}) {
+    PerfOptions between = few();
+    between.between = text;
+    EXPECT_EQ(
+        error_of([&] { run("put", between); }),
+        std::string("--between is '") + text + "'; allowed are two ranks from 0 to 1, such as 0,1");
+  }
+  PerfOptions together = few();
+  together.between = "0,1";
+  EXPECT_THAT(error_of([&] { run("relay", together); }), HasSubstr("for all ranks together"));
   PerfOptions explain = few();
   explain.explain = true;
   EXPECT_THAT(error_of([&] { run("put", explain); }), StartsWith("--explain is for"));

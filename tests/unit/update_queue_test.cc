@@ -122,6 +122,23 @@ TEST_P(UpdateQueueTest, chunks_are_announced_one_by_one) {
       });
 }
 
+TEST_P(UpdateQueueTest, an_update_may_be_sent_chunk_by_chunk_as_it_is_made) {
+  run_edge(
+      options_of(2500, 2),
+      [](World&, UpdateQueue& queue) {
+        for (std::size_t c = 0; c < queue.chunks(); ++c) {
+          const auto chunk = pattern(2500, 0, 7);  // gone before the next
+          expect_ok(queue.enqueue_chunk(0, 7, c, chunk.data() + 1024 * c));
+        }
+      },
+      [](World& world, UpdateQueue& queue) {
+        await(world, queue, 7);
+        expect_ok(queue.verify(0, 7));
+        EXPECT_TRUE(is_pattern(queue.update(0, 7), 2500, 0, 7));
+        EXPECT_EQ(queue.size(7), 1);
+      });
+}
+
 TEST_P(UpdateQueueTest, updates_without_bytes_are_words_only) {
   run_edge(
       options_of(0, 2), [](World&, UpdateQueue& queue) { expect_ok(queue.enqueue(0, 5, nullptr)); },

@@ -158,8 +158,10 @@ std::vector<TitledTable> tables(const Findings& findings) {
   if (!findings.learns()) return tables;
   const Metric& accuracy = *find_metric("final.accuracy");
   const Metric& quality = findings.has(accuracy) ? accuracy : *find_metric("final.loss");
-  if (findings.has(quality))
-    tables.push_back({std::string(quality.title), figures(findings, quality)});
+  for (const Metric* metric : {&quality, find_metric("worst_accuracy")}) {
+    if (!findings.has(*metric)) continue;
+    tables.push_back({std::string(metric->title), figures(findings, *metric)});
+  }
   return tables;
 }
 

@@ -76,6 +76,21 @@ void check_runs(const Scenario& scenario, const std::vector<std::string>& runs) 
   }
 }
 
+// The scenario's sweeps, narrowed by the command line.
+std::vector<Sweep> sweeps_of(const Scenario& scenario, const std::vector<Setting>& overrides,
+                             Grid& grid) {
+  std::vector<Sweep> sweeps = scenario.sweeps;
+  fix(sweeps, overrides);
+  for (std::size_t i = 0; i < sweeps.size(); ++i) {
+    if (sweeps[i].name == "seed") continue;
+    if (sweeps[i].values.size() < scenario.sweeps[i].values.size()) {
+      grid.fixed.push_back(sweeps[i].name);
+    }
+    if (sweeps[i].values.size() > 1) grid.swept.push_back(sweeps[i].name);
+  }
+  return sweeps;
+}
+
 // One value of each sweep, by index; the last runs fastest. False after the last combination.
 bool next(std::vector<std::size_t>& at, const std::vector<Sweep>& sweeps) {
   for (std::size_t i = at.size(); i-- > 0;) {
@@ -83,6 +98,26 @@ bool next(std::vector<std::size_t>& at, const std::vector<Sweep>& sweeps) {
     at[i] = 0;
   }
   return false;
+}
+
+struct Combination {
+  Place place;       // but for the seed: seeds of one place are summed up together
+  std::string seed;  // where there are several, as a label has it
+  std::vector<Setting> settings;
+};
+
+Combination combination_of(const std::vector<Sweep>& sweeps, const std::vector<std::size_t>& at) {
+  Combination chosen;
+  for (std::size_t i = 0; i < sweeps.size(); ++i) {
+    const Sweep::Value& value = sweeps[i].values[at[i]];
+    chosen.settings.push_back(value.setting);
+    if (sweeps[i].name != "seed") {
+      chosen.place.emplace_back(sweeps[i].name, value.text);
+    } else if (sweeps[i].values.size() > 1) {
+      chosen.seed = ", seed " + value.text;
+    }
+  }
+  return chosen;
 }
 
 TrainConfig config_of(const std::vector<Setting>& settings) {
@@ -119,44 +154,20 @@ Grid make_grid(const Scenario& scenario, const std::vector<std::string>& protoco
   }
   if (!scenario.baseline.empty()) grid.baseline = index_of(grid.runs, scenario.baseline);
 
-  std::vector<Sweep> sweeps = scenario.sweeps;
-  fix(sweeps, overrides);
-  for (std::size_t i = 0; i < sweeps.size(); ++i) {
-    const bool narrower = sweeps[i].values.size() < scenario.sweeps[i].values.size();
-    if (narrower && sweeps[i].name != "seed") grid.fixed.push_back(sweeps[i].name);
-  }
-  bool seeds = false;
-  for (const Sweep& sweep : sweeps) {
-    if (sweep.name == "seed") {
-      seeds = sweep.values.size() > 1;
-    } else if (sweep.values.size() > 1) {
-      grid.swept.push_back(sweep.name);
-    }
-  }
-
+  const std::vector<Sweep> sweeps = sweeps_of(scenario, overrides, grid);
   SetItems items;
   std::vector<std::size_t> at(sweeps.size(), 0);
   do {
-    Place place;
-    std::string seed;
-    std::vector<Setting> of_all = scenario.settings;
-    for (std::size_t i = 0; i < sweeps.size(); ++i) {
-      const Sweep::Value& value = sweeps[i].values[at[i]];
-      of_all.push_back(value.setting);
-      if (sweeps[i].name == "seed") {
-        if (seeds) seed = ", seed " + value.text;
-      } else {
-        place.emplace_back(sweeps[i].name, value.text);
-      }
-    }
-    const std::size_t index = index_of(grid.places, place);
-    if (index == grid.places.size()) grid.places.push_back(place);
-    const std::string label = grid.label(index);
+    const Combination chosen = combination_of(sweeps, at);
+    const std::size_t place = index_of(grid.places, chosen.place);
+    if (place == grid.places.size()) grid.places.push_back(chosen.place);
+    const std::string label = grid.label(place);
     for (std::size_t run = 0; run < runs.size(); ++run) {
-      std::vector<Setting> settings = of_all;
-      settings.insert(settings.end(), runs[run].settings.begin(), runs[run].settings.end());
-      settings.insert(settings.end(), overrides.begin(), overrides.end());
-      Grid::Case one{run, index, runs[run].name + (label.empty() ? "" : ", " + label) + seed,
+      std::vector<Setting> settings = scenario.settings;
+      for (const auto* more : {&chosen.settings, &runs[run].settings, &overrides}) {
+        settings.insert(settings.end(), more->begin(), more->end());
+      }
+      Grid::Case one{run, place, runs[run].name + (label.empty() ? "" : ", " + label) + chosen.seed,
                      config_of(settings)};
       items.given(one.config.set);
       one.config.set =

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +14,7 @@
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/topology.h"
+#include "slipstream/runtime/world.h"
 #include "slipstream/tools/slip/machine.h"
 #include "slipstream/trainer/table.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
@@ -154,22 +157,27 @@ std::string launcher_text() {
               {"PMIx", why.empty() ? "available: srun --mpi=pmix, mpirun" : "absent: " + why}});
 }
 
-std::string paths_text(int workers, const std::string& transport) {
-  const std::string path = transport == "auto" ? "shm" : transport;
-  const char* why = transport == "auto" ? "same host" : "asked for";
+/// `path(from, to)` says what carries puts. Of many workers only how many pairs take which.
+std::string paths_text(int workers, const std::function<World::Path(int, int)>& path) {
   constexpr int all_shown = 8;
-  if (workers > all_shown) {
-    return fmt::format("Paths\n  each of the {} pairs of workers: {}, {}\n",
-                       workers * (workers - 1LL), path, why);
-  }
   Table table{{"from", "to", "path", "why"}, {}};
+  std::map<std::pair<std::string, std::string>, long long> pairs;
   for (int from = 0; from < workers; ++from) {
     for (int to = 0; to < workers; ++to) {
       if (from == to) continue;
-      table.rows.push_back({fmt::format("{}", from), fmt::format("{}", to), path, why});
+      const World::Path taken = path(from, to);
+      ++pairs[{taken.transport, taken.why}];
+      if (workers > all_shown) continue;
+      table.rows.push_back(
+          {fmt::format("{}", from), fmt::format("{}", to), taken.transport, taken.why});
     }
   }
-  return fmt::format("Paths of {} local workers\n{}", workers, to_text(table));
+  std::string text = fmt::format("Paths of {} workers\n", workers);
+  if (workers <= all_shown) return text + to_text(table);
+  for (const auto& [taken, count] : pairs) {
+    text += fmt::format("  {} pairs: {}, {}\n", count, taken.first, taken.second);
+  }
+  return text;
 }
 
 class Info final : public Command {
@@ -179,7 +187,8 @@ class Info final : public Command {
                 "shows the machine, transports, where workers go, and which path each pair takes",
                 "slip info --workers 4") {
     options_.section("Options")
-        .add("workers", workers_, "local workers whose cores and paths are shown",
+        .add("workers", workers_,
+             "local workers whose cores and paths are shown, unless a launcher has started some",
              Range::between(1, 65536))
         .add("transport", transport_, {"auto", "shm", "ucx", "verbs"}, "what is asked for")
         .add("topology", topology_, "FILE of 'lstopo --of xml', a machine to place workers on");
@@ -187,6 +196,7 @@ class Info final : public Command {
   }
 
   int run() override {
+    if (const auto launcher = find_launcher(); launcher && launcher->size() > 1) return meet();
     const bool here = topology_.empty();
     const std::vector<int> cpus = here ? allowed_cpus() : std::vector<int>();
     const auto machine = std::make_shared<const Machine>(here ? read_machine() : read_file());
@@ -194,11 +204,28 @@ class Info final : public Command {
     const Topology topology(members, {machine});
     fmt::print("{}\n{}\n{}\n{}\n{}\n{}\n{}", build_text(), machine_text(*machine, cpus),
                resources_text(this_machine()), transports_text(), launcher_text(),
-               workers_text(topology), paths_text(workers_, transport_));
+               workers_text(topology), paths_text(workers_, [this](int, int) {
+                 return transport_ == "auto" ? World::Path{"shm", "same host"}
+                                             : World::Path{transport_, "asked for"};
+               }));
     return done;
   }
 
  private:
+  /// Of the workers that a launcher has started, on their hosts: rank 0 says it for all.
+  int meet() const {
+    WorldOptions options;
+    options.transport = transport_;
+    const World world = World::connect(options);
+    const Topology& topology = world.topology();
+    if (world.rank() != 0) return done;
+    fmt::print("{}\n{}\n{}\n{}\n{}", build_text(), transports_text(), launcher_text(),
+               workers_text(topology), paths_text(world.size(), [&world](int from, int to) {
+                 return world.path(from, to);
+               }));
+    return done;
+  }
+
   Machine read_file() const {
     try {
       return read_machine(topology_);

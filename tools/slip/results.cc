@@ -96,7 +96,8 @@ void add_evaluations(const Trainer& trainer, const TrainConfig& config, Report& 
                             .iteration = point.iteration,
                             .loss = point.evaluation.loss,
                             .accuracy = point.evaluation.accuracy,
-                            .spread = point.spread});
+                            .spread = point.spread,
+                            .worst_accuracy = point.worst_accuracy});
   }
   if (const auto target = parse_target(config.target)) {
     report.target = {target->metric, target->value, {}};

@@ -15,11 +15,12 @@ namespace {
 constexpr std::string_view prefix = "SLIP_";
 
 // Set by launchers and tests, and options of nobody.
-constexpr std::array<std::string_view, 16> reserved = {
-    "SLIP_SIZE",      "SLIP_LOCAL_RANK", "SLIP_LOCAL_SIZE",   "SLIP_RENDEZVOUS_SERVER",
-    "SLIP_SECRET",    "SLIP_INTERFACE",  "SLIP_PORTS",        "SLIP_TEST_DATA",
-    "SLIP_TEST_SEED", "SLIP_TEST_SEEDS", "SLIP_VERBS_DEVICE", "SLIP_VERBS_PORT",
-    "SLIP_VERBS_GID", "SLIP_VERBS_PKEY", "SLIP_VERBS_MTU",    "SLIP_VERBS_WORDS"};
+constexpr std::array<std::string_view, 17> reserved = {
+    "SLIP_SIZE",        "SLIP_LOCAL_RANK", "SLIP_LOCAL_SIZE",   "SLIP_RENDEZVOUS_SERVER",
+    "SLIP_SECRET",      "SLIP_INTERFACE",  "SLIP_PORTS",        "SLIP_TEST_DATA",
+    "SLIP_TEST_SEED",   "SLIP_TEST_SEEDS", "SLIP_VERBS_DEVICE", "SLIP_VERBS_PORT",
+    "SLIP_VERBS_GID",   "SLIP_VERBS_PKEY", "SLIP_VERBS_MTU",    "SLIP_VERBS_WORDS",
+    "SLIP_CUDA_LIBRARY"};
 
 // Name and value of an entry of environ, if its name starts with SLIP_ and the value is not empty.
 struct Variable {

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "slipstream/base/portable_math.h"
 #include "slipstream/trainer/tasks/libsvm_internal.h"
 #include "slipstream/trainer/tasks/linear_task_internal.h"
 #include "slipstream/trainer/tasks/mini_batches_internal.h"
@@ -24,8 +25,8 @@ struct Loss {
 Loss hinge(double margin) { return margin < 1 ? Loss{1 - margin, -1} : Loss{0, 0}; }
 
 Loss log_loss(double margin) {
-  const double e = std::exp(-std::abs(margin));  // never overflows
-  const double value = std::log1p(e) + std::max(-margin, 0.0);
+  const double e = portable::exp(-std::abs(margin));  // never overflows
+  const double value = portable::log1p(e) + std::max(-margin, 0.0);
   return {value, margin > 0 ? -e / (1 + e) : -1 / (1 + e)};
 }
 

@@ -45,10 +45,8 @@ double MiniBatches::iterations_per_epoch() const {
 }
 
 MiniBatches make_mini_batches(const TaskOptions& options, std::span<const std::uint8_t> labels) {
-  return make_mini_batches(options, [&] {
-    return partition(labels, options.partition, options.workers,
-                     static_cast<std::size_t>(options.batch), options.seed);
-  });
+  return make_mini_batches(
+      options, [&] { return partition(labels, options.partition, options.workers, options.seed); });
 }
 
 MiniBatches make_mini_batches(const TaskOptions& options, FunctionRef<Shares()> deal) {

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <utility>
 
 #include "slipstream/base/error.h"
+#include "slipstream/base/portable_math.h"
 #include "slipstream/base/random.h"
 #include "slipstream/trainer/tasks/images_internal.h"
 #include "slipstream/trainer/tasks/partition_internal.h"
@@ -59,7 +61,7 @@ Shares deal_shards(std::span<const std::uint8_t> labels, std::size_t workers,
 /// logarithms because a small alpha underflows.
 double log_gamma_draw(double alpha, Random& random) {
   if (alpha < 1) {
-    const double boost = std::log(1 - random.uniform()) / alpha;
+    const double boost = portable::log(1 - random.uniform()) / alpha;
     return log_gamma_draw(alpha + 1, random) + boost;
   }
   const double d = alpha - 1.0 / 3, c = 1 / std::sqrt(9 * d);
@@ -68,40 +70,38 @@ double log_gamma_draw(double alpha, Random& random) {
     const double root = 1 + c * x;
     if (root <= 0) continue;
     const double v = root * root * root;
-    if (std::log(1 - random.uniform()) < 0.5 * x * x + d - d * v + d * std::log(v)) {
-      return std::log(d) + std::log(v);
+    if (portable::log(1 - random.uniform()) < 0.5 * x * x + d - d * v + d * portable::log(v)) {
+      return portable::log(d) + portable::log(v);
     }
   }
 }
 
-std::vector<double> dirichlet_draw(double alpha, std::size_t n, Random& random) {
-  std::vector<double> p(n);
-  for (double& value : p) value = log_gamma_draw(alpha, random);
-  const double largest = std::ranges::max(p);
+/// A draw of those that are `open`, of whom there is one; 0 for the others.
+std::vector<double> dirichlet_draw(double alpha, const std::vector<bool>& open, Random& random) {
+  std::vector<double> p(open.size());
+  double largest = -std::numeric_limits<double>::infinity();
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    const double draw = log_gamma_draw(alpha, random);
+    p[i] = open[i] ? draw : -std::numeric_limits<double>::infinity();
+    largest = std::max(largest, p[i]);
+  }
   double sum = 0;
-  for (double& value : p) sum += value = std::exp(value - largest);
+  for (double& value : p) sum += value = portable::exp(value - largest);
   for (double& value : p) value /= sum;
   return p;
 }
 
-/// Fills shares below `minimum` one sample at a time from whichever is largest then.
-void fill_up(Shares& shares, std::size_t minimum) {
-  for (Indices& share : shares) {
-    while (share.size() < minimum) {
-      Indices& largest = *std::ranges::max_element(shares, {}, &Indices::size);
-      share.push_back(largest.back());
-      largest.pop_back();
-    }
-  }
-}
-
-Shares deal_dirichlet(std::span<const std::uint8_t> labels, std::size_t workers, double alpha,
-                      std::size_t minimum, Random& random) {
-  std::vector<Indices> classes(image_classes);
-  for (const std::uint32_t i : shuffled(labels.size(), random)) classes[labels[i]].push_back(i);
+/// Class by class, to those who have less than an equal share so far.
+Shares deal_classes(std::span<const Indices> classes, std::size_t workers, double equal_share,
+                    double alpha, Random& random) {
   Shares shares(workers);
   for (const Indices& members : classes) {
-    const std::vector<double> p = dirichlet_draw(alpha, workers, random);
+    if (members.empty()) continue;
+    std::vector<bool> open(workers);
+    for (std::size_t w = 0; w < workers; ++w) {
+      open[w] = static_cast<double>(shares[w].size()) < equal_share;
+    }
+    const std::vector<double> p = dirichlet_draw(alpha, open, random);
     const auto size = static_cast<double>(members.size());
     double sum = 0;
     std::size_t begin = 0;
@@ -112,9 +112,42 @@ Shares deal_dirichlet(std::span<const std::uint8_t> labels, std::size_t workers,
       for (; begin < end; ++begin) shares[w].push_back(members[begin]);
     }
   }
-  // Shuffled so that what is moved is of mixed classes.
-  for (Indices& share : shares) shuffle(share, random);
-  fill_up(shares, std::min(minimum, labels.size() / workers));
+  return shares;
+}
+
+/// As the code of RelaySum's experiments does: in groups of ten workers, each with its part of the
+/// samples, anew until nobody has less than half of an equal share; then all are strung together
+/// and cut into equal shares.
+Shares deal_dirichlet(std::span<const std::uint8_t> labels, std::size_t workers, double alpha,
+                      Random& random) {
+  constexpr std::size_t group = 10;
+  constexpr int attempts = 100;  // fewer classes than workers may never do
+  const double equal_share = static_cast<double>(labels.size()) / static_cast<double>(workers);
+  const Indices all = shuffled(labels.size(), random);
+  Indices strung;
+  for (std::size_t first = 0; first < workers; first += group) {
+    const std::size_t end = std::min(first + group, workers);
+    std::vector<Indices> classes(image_classes);
+    for (std::size_t i = cut(all.size(), first, workers); i < cut(all.size(), end, workers); ++i) {
+      classes[labels[all[i]]].push_back(all[i]);
+    }
+    Shares shares;
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+      shares = deal_classes(classes, end - first, equal_share, alpha, random);
+      const auto least = std::ranges::min_element(shares, {}, &Indices::size);
+      if (2 * static_cast<double>(least->size()) >= equal_share) break;
+    }
+    for (Indices& share : shares) {
+      shuffle(share, random);
+      strung.insert(strung.end(), share.begin(), share.end());
+    }
+  }
+  Shares shares;
+  for (std::size_t w = 0; w < workers; ++w) {
+    shares.emplace_back(
+        strung.begin() + static_cast<std::ptrdiff_t>(cut(strung.size(), w, workers)),
+        strung.begin() + static_cast<std::ptrdiff_t>(cut(strung.size(), w + 1, workers)));
+  }
   return shares;
 }
 
@@ -150,7 +183,7 @@ Shares deal_users(std::span<const std::uint32_t> users, std::size_t workers, std
 }  // namespace
 
 Shares partition(std::span<const std::uint8_t> labels, std::string_view name, int workers,
-                 std::size_t minimum, std::uint64_t seed) {
+                 std::uint64_t seed) {
   const auto n = static_cast<std::size_t>(workers);
   const std::size_t equals = name.find('=');
   const std::string_view kind = name.substr(0, equals);
@@ -164,7 +197,7 @@ Shares partition(std::span<const std::uint8_t> labels, std::string_view name, in
   if (kind == "dirichlet" && equals != name.npos) {
     const double alpha = parse_setting("--partition", value, {"dirichlet", 1, 1e-3, 1e6});
     if (labels.size() < n) refuse_count(labels.size(), name, n);
-    return deal_dirichlet(labels, n, alpha, minimum, random);
+    return deal_dirichlet(labels, n, alpha, random);
   }
   if (kind == "shards" && equals != name.npos) {
     const double shards = parse_setting("--partition", value, {"shards", 1, 1, 1e6, true});

@@ -2,12 +2,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
 
+#include "slipstream/base/copy.h"
 #include "slipstream/transport/shm/segment.h"
 #include "slipstream/transport/ucx/engine_internal.h"
 
@@ -42,12 +44,8 @@ bool has_puts(ucp_ep_h endpoint) {
 
 // ---- Set-up.
 
-Engine::Engine(UcxOptions options) : options_(std::move(options)) {
-  if (!options_.doorbell) {
-    options_.doorbell = std::make_shared<Doorbell>();
-    options_.doorbell->writers_fence = !asymmetric_fences();
-  }
-}
+Engine::Engine(UcxOptions options)
+    : NetworkEngine(options.doorbell, options.peer_timeout), options_(std::move(options)) {}
 
 void Engine::start() {
   const Library& lib = library();
@@ -59,14 +57,17 @@ void Engine::start() {
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES;
   params.features = UCP_FEATURE_RMA | UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
+  ucp_context_h context = nullptr;
   const ucs_status_t status =
-      lib.ucp_init_version(UCP_API_MAJOR, UCP_API_MINOR, &params, config, &context_);
+      lib.ucp_init_version(UCP_API_MAJOR, UCP_API_MINOR, &params, config, &context);
   lib.ucp_config_release(config);
   check(status, "cannot start; are UCX_TLS and UCX_NET_DEVICES right (ucx_info -d)?");
+  context_ = {context, lib.ucp_cleanup};
+  if (!options_.doorbell) make_doorbell();
   ucp_worker_params_t worker{};
   worker.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   worker.thread_mode = UCS_THREAD_MODE_SERIALIZED;
-  check(lib.ucp_worker_create(context_, &worker, &worker_), "cannot make a worker");
+  check(lib.ucp_worker_create(context_.get(), &worker, &worker_), "cannot make a worker");
   ucp_address_t* address = nullptr;
   std::size_t length = 0;
   check(lib.ucp_worker_get_address(worker_, &address, &length), "has no address");
@@ -84,13 +85,40 @@ void Engine::start() {
         "no network of UCX_TLS can wake a sleeping thread");
   parking_.open();
   parking_.watch_once(event_fd_);
-  last_beat_ = steady_now();
+}
+
+/// Where peers of this host can map it, and so ring it by themselves.
+void Engine::make_doorbell() {
+  const auto& lib = library();
+  ucp_mem_map_params_t params{};
+  params.field_mask = UCP_MEM_MAP_PARAM_FIELD_LENGTH | UCP_MEM_MAP_PARAM_FIELD_FLAGS;
+  params.length = sizeof(Doorbell);
+  params.flags = UCP_MEM_MAP_ALLOCATE;
+  ucp_mem_h handle = nullptr;
+  check(lib.ucp_mem_map(context_.get(), &params, &handle), "cannot reserve a doorbell");
+  const std::shared_ptr<void> memory(handle, [context = context_](void* mapped) {
+    library().ucp_mem_unmap(context.get(), static_cast<ucp_mem_h>(mapped));
+  });
+  ucp_mem_attr_t attributes{};
+  attributes.field_mask = UCP_MEM_ATTR_FIELD_ADDRESS;
+  check(lib.ucp_mem_query(handle, &attributes), "cannot find its doorbell");
+  doorbell_ = {memory, new (attributes.address) Doorbell};
+  doorbell_->writers_fence = !asymmetric_fences();
+  doorbell_rkey_ = pack_key(handle);
+}
+
+std::string Engine::pack_key(ucp_mem_h handle) const {
+  void* packed = nullptr;
+  std::size_t length = 0;
+  check(library().ucp_rkey_pack(context_.get(), handle, &packed, &length), "cannot pack a key");
+  const std::string key(static_cast<const char*>(packed), length);
+  library().ucp_rkey_buffer_release(packed);
+  return key;
 }
 
 Engine::~Engine() {
-  for (const auto& [id, region] : regions_) library().ucp_mem_unmap(context_, region.handle);
+  for (const auto& [id, region] : regions_) library().ucp_mem_unmap(context_.get(), region.handle);
   if (worker_ != nullptr) library().ucp_worker_destroy(worker_);
-  if (context_ != nullptr) library().ucp_cleanup(context_);
 }
 
 Region Engine::allocate(std::size_t bytes, Bell bell) {
@@ -111,7 +139,7 @@ Region Engine::allocate(std::size_t bytes, Bell bell) {
   attributes.field_mask = UCP_MEM_ATTR_FIELD_ADDRESS;
   {
     const std::lock_guard lock(mutex_);
-    check(lib.ucp_mem_map(context_, &params, &handle),
+    check(lib.ucp_mem_map(context_.get(), &params, &handle),
           fmt::format("cannot reserve {} bytes", bytes));
     check(lib.ucp_mem_query(handle, &attributes), "cannot find its memory");
   }
@@ -128,7 +156,7 @@ Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes
   ucp_mem_h handle = nullptr;
   {
     const std::lock_guard lock(mutex_);
-    check(library().ucp_mem_map(context_, &params, &handle),
+    check(library().ucp_mem_map(context_.get(), &params, &handle),
           fmt::format("cannot register {} bytes; is enough memory lockable (ulimit -l)?", bytes));
   }
   return publish(handle, memory, bytes, bell);
@@ -141,11 +169,7 @@ Region Engine::publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std:
   std::byte* const data = memory.get();
   {
     const std::lock_guard lock(mutex_);
-    void* packed = nullptr;
-    std::size_t length = 0;
-    check(library().ucp_rkey_pack(context_, handle, &packed, &length), "cannot pack a key");
-    key.rkey.assign(static_cast<const char*>(packed), length);
-    library().ucp_rkey_buffer_release(packed);
+    key.rkey = pack_key(handle);
     key.region = ++last_region_;
     regions_[key.region] = {memory, bytes, bell, handle};
     spans_[data] = bytes;
@@ -153,6 +177,9 @@ Region Engine::publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std:
   key.address = reinterpret_cast<std::uint64_t>(data);
   key.bytes = bytes;
   key.bell = bell;
+  key.life = life_;
+  key.doorbell = reinterpret_cast<std::uint64_t>(doorbell_.get());
+  key.doorbell_rkey = doorbell_rkey_;
   key.address_of_worker = address_;
   const auto free = [self = shared_from_this(), id = key.region](std::byte*) {
     const std::lock_guard lock(self->mutex_);
@@ -171,7 +198,7 @@ void Engine::release(std::uint64_t id) {
     has_unused_regions_ = true;
     return;
   }
-  library().ucp_mem_unmap(context_, region.handle);
+  library().ucp_mem_unmap(context_.get(), region.handle);
   spans_.erase(region.memory.get());
   regions_.erase(found);
 }
@@ -200,14 +227,37 @@ RemoteRegion Engine::attach(int peer, std::string_view packed) {
                   fmt::format("UCX: cannot read the key of rank {}: {}", peer, text(status)), peer);
     }
     remote->direct = has_puts(owner.endpoint);
+    map(*remote, key);
   }
   return {peer, key.bytes, key.bell, {remote, reinterpret_cast<std::byte*>(remote.get())}, nullptr};
+}
+
+/// Where UCX has mapped the region, and can map its owner's doorbell.
+void Engine::map(Remote& remote, const RegionKey& key) {
+  const auto& lib = library();
+  Peer& owner = *remote.peer;
+  void* memory = nullptr;
+  if (key.doorbell_rkey.empty()) return;
+  if (lib.ucp_rkey_ptr(remote.key, key.address, &memory) != UCS_OK) return;
+  if (!owner.doorbell) {
+    ucp_rkey_h mapping = nullptr;
+    if (lib.ucp_ep_rkey_unpack(owner.endpoint, key.doorbell_rkey.data(), &mapping) != UCS_OK) {
+      return;
+    }
+    void* doorbell = nullptr;
+    const bool reached = lib.ucp_rkey_ptr(mapping, key.doorbell, &doorbell) == UCS_OK;
+    const std::shared_ptr<void> kept(
+        mapping, [](void* m) { library().ucp_rkey_destroy(static_cast<ucp_rkey_h>(m)); });
+    if (!reached) return;
+    owner.doorbell = {kept, static_cast<Doorbell*>(doorbell)};
+  }
+  remote.mapped = static_cast<std::byte*>(memory);
 }
 
 /// Returns when the owner keeps the region for this worker.
 Engine::Peer& Engine::ask_to_attach(Remote& remote, int rank, const RegionKey& key) {
   std::unique_lock lock(mutex_);
-  Peer& owner = connect(rank, key.address_of_worker);
+  Peer& owner = connect(rank, key.life, key.address_of_worker);
   const std::uint64_t number = ++last_number_;
   attaching_[number];
   Message message{};
@@ -257,8 +307,9 @@ void Engine::detach(const Remote& remote) {
 }
 
 /// Says hello on the first connection, so that the peer connects back and each hears the other.
-Engine::Peer& Engine::connect(int rank, std::string_view address) {
-  Peer& peer = peers_[rank];
+/// That a life is a new one is the end of an earlier one.
+Engine::Peer& Engine::connect(int rank, std::uint64_t life, std::string_view address) {
+  Peer& peer = peers_[life];
   if (peer.endpoint != nullptr) return peer;
   peer.engine = this;
   peer.rank = rank;
@@ -277,35 +328,54 @@ Engine::Peer& Engine::connect(int rank, std::string_view address) {
     status = library().ucp_ep_create(worker_, &params, &peer.endpoint);
   }
   if (status != UCS_OK) {
-    peers_.erase(rank);
+    peers_.erase(life);
     throw Error(Code::not_supported,
                 fmt::format("UCX cannot reach rank {}: {}; UCX_TLS and UCX_NET_DEVICES must name a "
                             "network that both hosts share (ucx_info -d)",
                             rank, text(status)),
                 rank);
   }
+  if (Peer* const former = current(rank); former != nullptr && former->failure) {
+    lose(*former, "it has been started again");
+  }
+  current_[rank] = &peer;
   Message hello{};
   hello.kind = Kind::hello;
   (void)send(peer, hello, address_.data(), address_.size());  // a failure is the next put's too
   return peer;
 }
 
+Engine::Peer* Engine::current(int rank) {
+  const auto found = current_.find(rank);
+  return found != current_.end() ? found->second : nullptr;
+}
+
 // ---- Puts.
 
 Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
-                   const Message* signal) {
+                   const Signal* signal) {
   const auto& remote = *reinterpret_cast<const Remote*>(to.memory.get());
-  Message message = signal != nullptr ? *signal : Message{};
-  message.kind = signal != nullptr ? Kind::signal : Kind::write;
+  const std::lock_guard lock(mutex_);
+  Peer* const there = remote.peer;
+  if (there != nullptr && !there->failure) return there->failure;
+  // Nothing that UCX carries may be overtaken.
+  if (remote.mapped != nullptr && there->drained == there->posted) {
+    return put_mapped(*there, to, offset, from, bytes, signal);
+  }
+  Message message{};
+  message.kind = Kind::write;
   message.region = remote.region;
   message.offset = offset;
-  const std::lock_guard lock(mutex_);
-  if (remote.peer == nullptr) {
+  if (signal != nullptr) {
+    message.kind = Kind::signal;
+    message.word_offset = signal->offset;
+    message.word = signal->word;
+  }
+  if (there == nullptr) {
     land(message, static_cast<const std::byte*>(from), bytes);
     return {};
   }
-  Peer& peer = *remote.peer;
-  if (!peer.failure) return peer.failure;
+  Peer& peer = *there;
   ++peer.posted;
   if (bytes <= small_bytes) return send(peer, message, from, bytes);
   const auto* source = static_cast<const std::byte*>(from);
@@ -317,6 +387,25 @@ Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from,
     return peer.failure;
   }
   return send(peer, message, nullptr, 0);
+}
+
+/// By store, as through any shared memory. Services are woken by a message, as their thread sleeps
+/// on the network.
+Status Engine::put_mapped(Peer& peer, const RemoteRegion& to, std::size_t offset, const void* from,
+                          std::size_t bytes, const Signal* signal) {
+  std::byte* const memory = reinterpret_cast<const Remote*>(to.memory.get())->mapped;
+  copy_bytes(memory + offset, from, bytes);
+  if (signal == nullptr) return {};
+  // Pairs with Region::word.
+  std::atomic_ref<Word>(*reinterpret_cast<Word*>(memory + signal->offset))
+      .store(signal->word, std::memory_order_release);
+  if (to.bell == Bell::worker) {
+    if (must_wake(*peer.doorbell, Bell::worker)) wake_worker(*peer.doorbell);
+    return {};
+  }
+  Message nudge{};
+  nudge.kind = Kind::nudge;
+  return send(peer, nudge, nullptr, 0);
 }
 
 bool Engine::is_registered(const std::byte* begin, std::size_t bytes) const {
@@ -366,6 +455,7 @@ Status Engine::put_in_messages(Peer& peer, const Message& put, const std::byte* 
     sending->message = put;
     sending->message.kind = Kind::write;
     sending->message.rank = options_.rank;
+    sending->message.life = life_;
     sending->message.offset = put.offset + done;
     ucp_request_param_t param{};
     param.op_attr_mask =
@@ -393,6 +483,7 @@ Status Engine::send(Peer& peer, Message message, const void* payload, std::size_
   Parcel* const parcel = free_parcels_.back();
   free_parcels_.pop_back();
   message.rank = options_.rank;
+  message.life = life_;
   std::memcpy(parcel->bytes.data(), &message, sizeof message);
   if (bytes > 0) std::memcpy(parcel->bytes.data() + sizeof message, payload, bytes);
   ucp_request_param_t param{};
@@ -430,9 +521,8 @@ void Engine::on_sent(void* request, ucs_status_t, void* parcel) {
 /// The answer to a question behind all that was put so far.
 bool Engine::drained(int rank) {
   const std::lock_guard lock(mutex_);
-  const auto found = peers_.find(rank);
-  if (found == peers_.end()) return true;
-  Peer& peer = found->second;
+  if (current(rank) == nullptr) return true;
+  Peer& peer = *current(rank);
   if (peer.drained == peer.posted || !peer.failure) return true;
   if (peer.asked < peer.posted) {
     peer.asked = peer.posted;

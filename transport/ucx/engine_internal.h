@@ -3,13 +3,11 @@
 #include <ucp/api/ucp.h>
 
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "slipstream/transport/parking_internal.h"
+#include "slipstream/transport/network_engine_internal.h"
 #include "slipstream/transport/ucx/library_internal.h"
 #include "slipstream/transport/ucx/message_internal.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
@@ -34,13 +32,11 @@ constexpr std::size_t small_bytes = 4096;
 /// KiB, by one more copy.
 constexpr std::size_t fragment_bytes = std::size_t{60} << 10;
 
-inline Time steady_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
-
 inline const char* text(ucs_status_t status) { return library().ucs_status_string(status); }
 
 /// One worker's part of UCX: shared by the transport, its regions and those it has attached to, so
 /// that it ends when the last of them does.
-class Engine : public std::enable_shared_from_this<Engine> {
+class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine> {
  public:
   explicit Engine(UcxOptions options);
   /// Before anything else. Throws Error.
@@ -53,24 +49,24 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell);
   RemoteRegion attach(int peer, std::string_view key);
   Status put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
-             const Message* signal);
+             const Signal* signal);
   bool drained(int peer);
+  void disconnect(int peer);
 
-  int progress_fd() const { return parking_.fd(); }
   void arm();
   void progress();
   void drive();
   void rest();
   void close();
-  void on_lost(std::function<void(const Status&)> lost);
-  const std::shared_ptr<Doorbell>& doorbell() const { return options_.doorbell; }
 
  private:
+  /// One life of a peer.
   struct Peer {
     Engine* engine = nullptr;
     int rank = -1;
     ucp_ep_h endpoint = nullptr;
-    bool notices_failure = false;  // UCX tells when the connection breaks
+    std::shared_ptr<Doorbell> doorbell;  // where its memory can be mapped
+    bool notices_failure = false;        // UCX tells when the connection breaks
     Status failure;
     Time heard{0};
     std::uint64_t posted = 0;   // puts
@@ -83,7 +79,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
     std::shared_ptr<Engine> engine;
     Peer* peer = nullptr;  // null: this worker itself
     ucp_rkey_h key = nullptr;
-    bool direct = false;  // UCX has puts to there
+    bool direct = false;          // UCX has puts to there
+    std::byte* mapped = nullptr;  // where load and store reach it
     std::uint64_t address = 0;
     std::uint64_t region = 0;
   };
@@ -109,15 +106,21 @@ class Engine : public std::enable_shared_from_this<Engine> {
     std::vector<std::byte> copy;
   };
 
+  void make_doorbell();
+  std::string pack_key(ucp_mem_h handle) const;
   Region publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std::size_t bytes, Bell bell);
   void release(std::uint64_t region);
   void release_all();
-  Peer& connect(int rank, std::string_view address);
+  Peer& connect(int rank, std::uint64_t life, std::string_view address);
+  Peer* current(int rank);
   Peer& ask_to_attach(Remote& remote, int rank, const RegionKey& key);
   Status await_attached(const Peer& peer, std::uint64_t number);
   void detach(const Remote& remote);
+  void map(Remote& remote, const RegionKey& key);
   bool is_registered(const std::byte* begin, std::size_t bytes) const;
   Sending* new_sending(const std::byte** from, std::size_t bytes);
+  Status put_mapped(Peer& peer, const RemoteRegion& to, std::size_t offset, const void* from,
+                    std::size_t bytes, const Signal* signal);
   Status put_direct(Peer& peer, const Remote& remote, std::uint64_t offset, const std::byte* from,
                     std::size_t bytes);
   Status put_in_messages(Peer& peer, const Message& put, const std::byte* from, std::size_t bytes);
@@ -125,13 +128,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status posted(Peer& peer, ucs_status_ptr_t request);
   void handle(const Message& message, const std::byte* data, std::size_t bytes);
   bool land(const Message& message, const std::byte* payload, std::size_t bytes);
-  void ring(Bell bell);
   void lose(Peer& peer, const std::string& why);
-  void tell_losses();
   void progress_all();
   void settle();
   void answer(const Message& message, const std::string& payload);
-  void beat();
+  void tell_beat();
 
   static ucs_status_t on_message(void* engine, const void* header, std::size_t header_bytes,
                                  void* data, std::size_t bytes, const ucp_am_recv_param_t*);
@@ -140,13 +141,16 @@ class Engine : public std::enable_shared_from_this<Engine> {
   static void on_broken(void* peer, ucp_ep_h endpoint, ucs_status_t status);
 
   UcxOptions options_;
+  const std::uint64_t life_ = draw_life();
   int event_fd_ = -1;
-  ucp_context_h context_ = nullptr;
+  std::shared_ptr<ucp_context> context_;
   ucp_worker_h worker_ = nullptr;
-  std::string address_;  // of worker_
+  std::string address_;        // of worker_
+  std::string doorbell_rkey_;  // empty: the doorbell was given
 
-  std::mutex mutex_;  // guards UCX and all below
-  std::map<int, Peer> peers_;
+  // The lock guards UCX and all below.
+  std::map<std::uint64_t, Peer> peers_;  // by life; all that there were
+  std::map<int, Peer*> current_;         // by rank
   std::unordered_map<std::uint64_t, LocalRegion> regions_;
   std::map<const std::byte*, std::size_t> spans_;  // where regions lie
   std::uint64_t last_region_ = 0;
@@ -158,10 +162,6 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::vector<std::pair<Message, std::string>> questions_;  // to answer outside of UCX's callbacks
   std::map<std::uint64_t, std::optional<bool>> attaching_;  // by number: whether it succeeded
   std::uint64_t last_number_ = 0;
-  std::vector<Peer*> losses_;  // not told yet
-  std::function<void(const Status&)> lost_;
-  Time last_beat_{0};
-  Parking parking_;
 };
 
 }  // namespace slip::ucx

@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -13,7 +12,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Duration beat_interval = 1s;
 constexpr Duration close_timeout = 1s;
 
 }  // namespace
@@ -39,15 +37,18 @@ ucs_status_t Engine::on_message(void* engine, const void* header, std::size_t he
 }
 
 void Engine::handle(const Message& message, const std::byte* data, std::size_t bytes) {
-  const auto found = peers_.find(message.rank);
+  const auto found = peers_.find(message.life);
   Peer* const peer = found == peers_.end() ? nullptr : &found->second;
+  if (peer != nullptr && !peer->failure) return;  // of a life that is over
   if (peer != nullptr) peer->heard = steady_now();
   switch (message.kind) {
     case Kind::beat:
       return;
+    case Kind::nudge:
+      return ring(Bell::progress);
     case Kind::write:
     case Kind::signal:
-      if (!land(message, data, bytes) && peer != nullptr) lose(*peer, "it sent a damaged message");
+      if (peer != nullptr && !land(message, data, bytes)) lose(*peer, "it sent a damaged message");
       return;
     case Kind::attached:
       if (const auto asked = attaching_.find(message.number); asked != attaching_.end()) {
@@ -69,14 +70,14 @@ void Engine::handle(const Message& message, const std::byte* data, std::size_t b
 void Engine::answer(const Message& message, const std::string& payload) {
   if (message.kind == Kind::hello) {
     try {
-      connect(message.rank, payload);
+      connect(message.rank, message.life, payload);
     } catch (const Error&) {
       // It waits for an answer, and will name this worker.
     }
     return;
   }
-  const auto found = peers_.find(message.rank);
-  if (found == peers_.end()) return;
+  const auto found = peers_.find(message.life);
+  if (found == peers_.end() || !found->second.failure) return;
   Peer& peer = found->second;
   const auto region = regions_.find(message.region);
   Message reply = message;
@@ -105,28 +106,12 @@ bool Engine::land(const Message& message, const std::byte* payload, std::size_t 
   const auto found = regions_.find(message.region);
   if (found == regions_.end()) return true;  // freed since
   const LocalRegion& region = found->second;
-  const auto inside = [&](std::uint64_t offset, std::uint64_t count) {
-    return offset <= region.bytes && count <= region.bytes - offset;
-  };
-  if (bytes > 0) {
-    if (!inside(message.offset, bytes)) return false;
-    std::memcpy(region.memory.get() + message.offset, payload, bytes);
-  }
-  if (message.kind == Kind::write) return true;
-  if (!inside(message.word_offset, sizeof(Word)) || message.word_offset % sizeof(Word) != 0) {
-    return false;
-  }
-  // Pairs with Region::word.
-  std::atomic_ref<Word>(*reinterpret_cast<Word*>(region.memory.get() + message.word_offset))
-      .store(message.word, std::memory_order_release);
-  ring(region.bell);
+  const bool has_word = message.kind == Kind::signal;
+  const Arrival arrival{message.offset,      payload,     bytes, has_word,
+                        message.word_offset, message.word};
+  if (!slip::land(region.memory.get(), region.bytes, arrival)) return false;
+  if (has_word) ring(region.bell);
   return true;
-}
-
-/// Services need no bell on the thread that runs them, which looks at them before it sleeps.
-void Engine::ring(Bell bell) {
-  if (bell == Bell::progress) return parking_.nudge();
-  if (must_wake(*options_.doorbell, Bell::worker)) wake_worker(*options_.doorbell);
 }
 
 // ---- Losses.
@@ -141,43 +126,26 @@ void Engine::lose(Peer& peer, const std::string& why) {
   peer.failure = {Code::peer_lost,
                   fmt::format("rank {}: lost rank {} (UCX: {})", options_.rank, peer.rank, why),
                   peer.rank};
-  losses_.push_back(&peer);
-  parking_.nudge();
+  add_loss(peer.failure);
 }
 
-/// With the lock not held: whoever is told may put.
-void Engine::tell_losses() {
-  std::vector<Peer*> losses;
-  std::function<void(const Status&)> lost;
-  {
-    const std::lock_guard lock(mutex_);
-    if (losses_.empty()) return;
-    losses = std::exchange(losses_, {});
-    lost = lost_;
-  }
-  ring(Bell::worker);
-  for (const Peer* peer : losses) {
-    if (lost) lost(peer->failure);
-  }
-}
-
-void Engine::on_lost(std::function<void(const Status&)> lost) {
+void Engine::disconnect(int rank) {
   const std::lock_guard lock(mutex_);
-  lost_ = std::move(lost);
+  Peer* const peer = current(rank);
+  if (peer == nullptr || !peer->failure) return;
+  peer->failure = {Code::peer_lost,
+                   fmt::format("rank {} has given rank {} up", options_.rank, rank), rank};
 }
 
 /// Says that this worker lives, and looks who has not said so for too long.
-void Engine::beat() {
-  const Time now = steady_now();
-  const Duration since = now - last_beat_;
-  if (since < beat_interval) return;
-  last_beat_ = now;
-  const bool was_stopped = since > options_.peer_timeout / 2 + beat_interval;
-  for (auto& [rank, peer] : peers_) {
+void Engine::tell_beat() {
+  const Beat beat = this->beat();
+  if (!beat.is_due) return;
+  for (auto& [life, peer] : peers_) {
     if (!peer.failure) continue;
-    if (was_stopped) peer.heard = now;  // the silence was ours
-    if (now - peer.heard > options_.peer_timeout) {
-      lose(peer, fmt::format("silent for {:.3g} s", to_seconds(now - peer.heard)));
+    if (beat.was_stopped) peer.heard = beat.now;
+    if (is_silent(peer.heard, beat.now)) {
+      lose(peer, fmt::format("silent for {:.3g} s", to_seconds(beat.now - peer.heard)));
       continue;
     }
     Message message{};
@@ -190,7 +158,7 @@ void Engine::beat() {
 
 void Engine::arm() {
   const std::lock_guard lock(mutex_);
-  if (!losses_.empty()) return parking_.ring();
+  if (has_losses()) return parking_.ring();
   if (!parking_.lie_down()) return;
   for (int i = 0; i < 64; ++i) {
     const ucs_status_t status = library().ucp_worker_arm(worker_);
@@ -205,7 +173,7 @@ void Engine::progress() {
     const std::lock_guard lock(mutex_);
     parking_.get_up();
     progress_all();
-    beat();
+    tell_beat();
   }
   tell_losses();
 }
@@ -217,7 +185,7 @@ void Engine::drive() {
     parking_.drove();
     library().ucp_worker_progress(worker_);  // and back to the condition, which may hold now
     settle();
-    if (losses_.empty()) return;
+    if (!has_losses()) return;
   }
   tell_losses();
 }
@@ -242,10 +210,11 @@ void Engine::settle() {
 // ---- The end.
 
 void Engine::close() {
+  on_lost(nullptr);
   const std::lock_guard lock(mutex_);
-  lost_ = nullptr;
   std::vector<ucs_status_ptr_t> closing;
-  for (auto& [rank, peer] : peers_) {
+  for (auto& [life, peer] : peers_) {
+    peer.doorbell.reset();  // before its endpoint
     ucp_request_param_t param{};
     param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
     param.flags = peer.notices_failure ? UCP_EP_CLOSE_FLAG_FORCE : 0;

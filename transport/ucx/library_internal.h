@@ -32,6 +32,7 @@ struct Library {
   X(ucp_rkey_buffer_release)        \
   X(ucp_rkey_destroy)               \
   X(ucp_rkey_pack)                  \
+  X(ucp_rkey_ptr)                   \
   X(ucp_worker_arm)                 \
   X(ucp_worker_create)              \
   X(ucp_worker_destroy)             \

@@ -25,11 +25,13 @@ enum class Kind : std::uint32_t {
   signal,    // the same, and then `word` at `word_offset`
   drain,     // asks for `drained` with the same `number`
   drained,   // everything that was sent before `drain` has taken effect
+  nudge,     // a word for the services of the progress thread has been stored
 };
 
 struct Message {
   Kind kind;
-  std::int32_t rank;  // the sender's
+  std::int32_t rank;   // the sender's
+  std::uint64_t life;  // the sender's
   std::uint64_t region;
   union {
     std::uint64_t offset;
@@ -38,7 +40,7 @@ struct Message {
   std::uint64_t word_offset;
   Word word;
 };
-static_assert(std::is_trivially_copyable_v<Message> && sizeof(Message) == 40);
+static_assert(std::is_trivially_copyable_v<Message> && sizeof(Message) == 48);
 
 /// What a Region's key holds.
 struct RegionKey {
@@ -46,7 +48,10 @@ struct RegionKey {
   std::uint64_t address = 0;  // in the owner's process
   std::uint64_t bytes = 0;
   Bell bell = Bell::worker;
-  std::string rkey;  // as UCX packs it
+  std::uint64_t life = 0;      // the owner's
+  std::uint64_t doorbell = 0;  // its address in the owner's process
+  std::string rkey;            // as UCX packs it
+  std::string doorbell_rkey;   // empty: nobody else can reach it
   std::string address_of_worker;
 };
 

@@ -33,11 +33,11 @@ struct UcxOptions {
 /// Workers of any hosts, through UCX (ucp.h of 1.13): which networks it takes is up to UCX_TLS and
 /// UCX_NET_DEVICES. docs/ordering.md says what orders a payload before its word.
 ///
-/// A large payload is put by ucp_put_nbx, or in active messages where the network has no puts. A
-/// word is an active message behind it, as is a whole small put: the receiver's progress writes the
-/// word when everything before it has landed, and wakes whoever sleeps. So a receiver makes
-/// progress only where somebody drives it: its progress thread, or the worker itself while it
-/// spins.
+/// Where UCX maps a peer's memory (posix, sysv), payloads and words are stored there. Else a large
+/// payload is put by ucp_put_nbx, or in active messages where the network has no puts, and a word
+/// is an active message behind it, as is a whole small put: the receiver's progress writes the word
+/// when everything before it has landed, and wakes whoever sleeps. So a receiver makes progress
+/// only where somebody drives it: its progress thread, or the worker itself while it spins.
 ///
 /// Error(not_supported) says what is missing and what to do. When it is destroyed it closes its
 /// endpoints, waiting a second at most; what peers put from then on is lost.

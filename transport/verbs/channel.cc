@@ -15,11 +15,14 @@ namespace {
 
 constexpr std::uint32_t packet_mask = 0xffffff;
 
-/// Of InfiniBand's local ack timeout, 4.096 us * 2^code: the longest after which eight attempts are
+/// Not 7, which some devices (Soft-RoCE) take for ever.
+constexpr int retries = 6;
+
+/// Of InfiniBand's local ack timeout, 4.096 us * 2^code: the longest after which all attempts are
 /// over in a quarter of the time that a peer may be silent.
 std::uint8_t timeout_code(Duration peer_timeout) {
-  const auto each =
-      static_cast<std::uint64_t>(std::max<Duration::rep>(peer_timeout.count(), 0)) / 4 / 8 / 4096;
+  const auto each = static_cast<std::uint64_t>(std::max<Duration::rep>(peer_timeout.count(), 0)) /
+                    4 / (1 + retries) / 4096;
   return static_cast<std::uint8_t>(std::clamp(static_cast<int>(std::bit_width(each)) - 1, 8, 30));
 }
 
@@ -113,7 +116,7 @@ void Channel::connect(const Knock& knock, Duration peer_timeout) {
     ibv_qp_attr sending{};
     sending.qp_state = IBV_QPS_RTS;
     sending.timeout = timeout_code(peer_timeout);
-    sending.retry_cnt = 7;
+    sending.retry_cnt = retries;
     sending.rnr_retry = 6;  // not 7, which is for ever: by the windows' proof it never happens
     sending.sq_psn = first_packet_;
     sending.max_rd_atomic = 1;
@@ -189,7 +192,7 @@ void Channel::post_credit(ibv_send_wr& work) {
   in_flight_[posted_++ % in_flight_.size()] = {};
   work.wr_id = posted_;
   work.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
-  work.imm_data = htonl(immediate(Notice::credit, received_.credit()));
+  work.imm_data = htonl(immediate(Notice::credit, 0, received_.credit()));
   sign(work, false);
 }
 
@@ -207,7 +210,7 @@ void Channel::post(ibv_send_wr& work, ibv_sge* parts, const Request& request, Bu
       cells_sent_ = number + 1;
     }
     work.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
-    work.imm_data = htonl(immediate(notice, number));
+    work.imm_data = htonl(immediate(notice, number, received_.credit()));
     work.send_flags = IBV_SEND_SOLICITED;
   }
   parts[0] = {reinterpret_cast<std::uint64_t>(request.from), request.bytes, request.lkey};

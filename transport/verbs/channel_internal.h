@@ -17,13 +17,13 @@ namespace slip::verbs {
 /// A write that waits for its turn.
 struct Request {
   enum class Kind : std::uint8_t {
-    plain,
+    plain,   // payload, or a word that lands with it for a reader who is awake
     cell,    // a message, into the mailbox
-    landed,  // a payload and the word right behind it, whose reader polls memory
+    landed,  // a payload and the word right behind it, of which its reader is told
   };
   Kind kind = Kind::plain;
   bool is_signalled = false;   // its completion is waited for
-  bool word_is_apart = false;  // landed: the word is in `buffer`, the payload is not
+  bool word_is_apart = false;  // it is in `buffer`, the payload is not
   Bell bell = Bell::worker;    // landed
   const std::byte* from = nullptr;
   std::uint32_t bytes = 0;
@@ -85,7 +85,7 @@ class Channel {
   /// Everything up to the last signalled request is done.
   bool is_finished() const { return queue_.empty() && completed_ >= marked_; }
 
-  bool credit(std::uint32_t number) { return window_.credit(number); }
+  bool credit(std::uint32_t handled) { return window_.credit(handled); }
   ReceiveWindow& received() { return received_; }
   const std::byte* next_cell() const {
     return mailbox_.get() + std::size_t{received_.cell()} * cell_bytes;

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <random>
 #include <thread>
 #include <utility>
 
@@ -21,24 +20,16 @@ using namespace std::chrono_literals;
 /// What is larger goes in pieces, so that copies and their sending overlap.
 constexpr std::size_t chunk_bytes = Buffers::largest;
 
-std::uint64_t draw_life() {
-  std::random_device random;
-  return std::uint64_t{random()} << 32 | random();
-}
-
 }  // namespace
 
 // ---- Set-up.
 
 Engine::Engine(VerbsOptions options)
-    : options_(std::move(options)),
+    : NetworkEngine(options.doorbell, options.peer_timeout),
+      options_(std::move(options)),
       life_(draw_life()),
       device_(options_.settings, options_.nearest),
       buffers_(device_) {
-  if (!options_.doorbell) {
-    options_.doorbell = std::make_shared<Doorbell>();
-    options_.doorbell->writers_fence = !asymmetric_fences();
-  }
   options_.nearest = nullptr;  // what it refers to may go
   make_queues();
   connector_ = std::make_unique<Connector>(device_, completions_.get());
@@ -50,7 +41,6 @@ Engine::Engine(VerbsOptions options)
   address_.link = device_.choice().link;
   parking_.open();
   parking_.watch(events_->fd);
-  last_beat_ = steady_now();
 }
 
 void Engine::make_queues() {
@@ -347,7 +337,7 @@ Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* sourc
   if (!peer.failure) return peer.failure;
   if (bytes == 0 && signal == nullptr) return {};
   ++peer.posted;
-  if (peer.channel->is_waiting() || peer.channel->lands()) {
+  if (peer.channel->is_waiting() || (peer.channel->lands() && !peer.channel->may_land())) {
     poll();  // for room, or to know that nothing is under way
     if (!peer.failure) return peer.failure;
   }
@@ -421,7 +411,8 @@ Status Engine::add_landed(Peer& peer, const Remote& remote, std::size_t offset, 
   LocalRegion* const region = bytes > small_bytes ? region_of(from, bytes) : nullptr;
   const std::size_t copied = region != nullptr ? 0 : bytes;
   Request request;
-  request.kind = Request::Kind::landed;
+  const bool is_polled = bell == Bell::worker && peer.is_awake;
+  request.kind = is_polled ? Request::Kind::plain : Request::Kind::landed;
   request.bell = bell;
   request.to = remote.address + offset;
   request.rkey = remote.rkey;
@@ -458,6 +449,12 @@ Status Engine::add_message(Peer& peer, const Message& message, const std::byte* 
   request.is_signalled = message.kind == Kind::bye;
   peer.channel->add(request);
   return {};
+}
+
+Status Engine::send(Peer& peer, Kind kind) {
+  Message message{};
+  message.kind = kind;
+  return send(peer, message);
 }
 
 Status Engine::send(Peer& peer, const Message& message) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -14,7 +13,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "slipstream/transport/parking_internal.h"
+#include "slipstream/transport/network_engine_internal.h"
 #include "slipstream/transport/verbs/channel_internal.h"
 #include "slipstream/transport/verbs/connector_internal.h"
 #include "slipstream/transport/verbs/verbs_transport.h"
@@ -23,17 +22,9 @@
 
 namespace slip::verbs {
 
-inline Time steady_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
-
-/// A word and where in the region it goes.
-struct Signal {
-  std::size_t offset;
-  Word word;
-};
-
 /// One worker's part of verbs: shared by the transport, its regions and those it has attached to,
 /// so that it ends when the last of them does.
-class Engine : public std::enable_shared_from_this<Engine> {
+class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine> {
  public:
   /// Throws Error.
   explicit Engine(VerbsOptions options);
@@ -49,14 +40,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
   bool drained(int peer);
   void disconnect(int peer);
 
-  int progress_fd() const { return parking_.fd(); }
   void arm();
   void progress();
   void drive();
   void rest();
   void close();
-  void on_lost(std::function<void(const Status&)> lost);
-  const std::shared_ptr<Doorbell>& doorbell() const { return options_.doorbell; }
   std::string description() const { return describe(device_.choice()); }
 
  private:
@@ -71,6 +59,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
     bool was_heard = false;                 // since the last beat
     bool has_left = false;                  // it has said bye
     bool is_waiting = false;                // and listed in waiting_
+    bool is_awake = false;                  // its worker polls what lands there
+    int landed = 0;                         // notices here since the worker's rest number
+    std::uint64_t landed_since = 0;         // this one
     std::uint64_t posted = 0;               // puts
     std::uint64_t asked = 0;                // the count of puts up to which it was asked, and
     std::uint64_t drained = 0;              // has answered, that they have taken effect
@@ -124,20 +115,20 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status pump(Peer& peer);
   bool land(const Message& message, const std::byte* payload);
 
-  // ---- Progress; with the lock held, but tell_losses.
+  // ---- Progress; with the lock held.
   int poll();
   void poll_all();
   void settle();
-  void take(const ibv_wc& completion);
+  Peer* take(const ibv_wc& completion);
   bool is_shared_receive(const ibv_wc& completion) const;
   bool receive(Peer& peer, std::uint32_t immediate);
   bool handle(Peer& peer, const Message& message, const std::byte* payload);
   void reply_to_attach(Peer& peer, const Message& message);
-  void ring(Bell bell);
+  void count_notice(Peer& peer);
+  Status send(Peer& peer, Kind kind);
   void lose(Peer& peer, const std::string& why);
   void cut(Peer& peer, const Status& why);
-  void tell_losses();
-  void beat();
+  void tell_beat();
   void take_events();
 
   VerbsOptions options_;
@@ -151,7 +142,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::unique_ptr<Connector> connector_;
   Address address_;  // this worker's
 
-  std::mutex mutex_;  // guards the queues and all below
+  // The lock guards the queues and all below.
   Buffers buffers_;
   std::unordered_map<std::uint64_t, LocalRegion> regions_;
   std::map<const std::byte*, LocalRegion*> spans_;  // where regions lie
@@ -162,12 +153,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::unordered_set<std::uint64_t> gone_;                  // lives that are over
   std::vector<Peer*> waiting_;                              // have more to post
   std::vector<Knock> knocks_;                               // not answered yet
+  bool is_spinning_ = false;                                // the worker, or it computes
+  std::uint64_t rests_ = 0;                                 // of the worker
+  std::vector<Peer*> spared_;                               // were told that it is awake
   std::map<std::uint64_t, std::optional<bool>> attaching_;  // by number: whether it succeeded
   std::uint64_t last_number_ = 0;
-  std::vector<Status> losses_;  // not told yet
-  std::function<void(const Status&)> lost_;
-  Time last_beat_{0};
-  Parking parking_;
 };
 
 }  // namespace slip::verbs

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -16,7 +15,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Duration beat_interval = 1s;
 constexpr Duration close_timeout = 1s;
 constexpr int batch = 16;
 
@@ -45,10 +43,11 @@ int Engine::poll() {
   ibv_wc completions[batch];
   const int count = ibv_poll_cq(completions_.get(), batch, completions);
   if (count <= 0) return 0;
+  Peer* peers[batch];
   int receives = 0;
   for (int i = 0; i < count; ++i) {
     receives += is_shared_receive(completions[i]);
-    take(completions[i]);
+    peers[i] = take(completions[i]);
   }
   // Receives are posted again before there is credit for what came with them.
   if (receives > 0) {
@@ -59,8 +58,9 @@ int Engine::poll() {
     last.next = next;
   }
   for (int i = 0; i < count; ++i) {
-    const auto found = by_pair_.find(completions[i].qp_num);
-    if (found != by_pair_.end() && found->second->channel->is_waiting()) (void)pump(*found->second);
+    if (peers[i] != nullptr && peers[i]->failure && peers[i]->channel->is_waiting()) {
+      (void)pump(*peers[i]);
+    }
   }
   return count;
 }
@@ -69,21 +69,24 @@ bool Engine::is_shared_receive(const ibv_wc& completion) const {
   return completion.qp_num != connector_->number() && completion.wr_id == 0;
 }
 
-void Engine::take(const ibv_wc& completion) {
+/// Whose it is; null: nobody's who is still there.
+Engine::Peer* Engine::take(const ibv_wc& completion) {
   if (completion.qp_num == connector_->number()) {
     if (auto knock = connector_->take(completion)) knocks_.push_back(*knock);
-    return;
+    return nullptr;
   }
   const auto found = by_pair_.find(completion.qp_num);
-  if (found == by_pair_.end()) return;  // of a peer that is gone
-  Peer& peer = *found->second;
-  if (completion.status != IBV_WC_SUCCESS) return lose(peer, reason(completion.status));
-  if (completion.wr_id != 0) {
-    peer.channel->complete(completion.wr_id);
+  if (found == by_pair_.end()) return nullptr;
+  Peer* const peer = found->second;
+  if (completion.status != IBV_WC_SUCCESS) {
+    lose(*peer, reason(completion.status));
+  } else if (completion.wr_id != 0) {
+    peer->channel->complete(completion.wr_id);
   } else if (completion.opcode != IBV_WC_RECV_RDMA_WITH_IMM ||
-             !receive(peer, ntohl(completion.imm_data))) {
-    return lose(peer, "it sent a damaged message");
+             !receive(*peer, ntohl(completion.imm_data))) {
+    lose(*peer, "it sent a damaged message");
   }
+  return peer;
 }
 
 /// False if it is not what a peer may send.
@@ -93,11 +96,13 @@ bool Engine::receive(Peer& peer, std::uint32_t immediate) {
   if (!channel.is_open()) channel.open();
   const std::uint32_t number = number_of(immediate);
   const Notice notice = notice_of(immediate);
-  if (notice == Notice::credit) return channel.credit(number);
+  if (!channel.credit(handled_of(immediate))) return false;
+  if (notice == Notice::credit) return true;
   if (!channel.received().is_next(number)) return false;
   if (notice != Notice::cell) {
     channel.received().handle(false);
     ring(notice == Notice::landed_worker ? Bell::worker : Bell::progress);
+    if (notice == Notice::landed_worker) count_notice(peer);
     return true;
   }
   const std::byte* const cell = channel.next_cell();
@@ -147,8 +152,33 @@ bool Engine::handle(Peer& peer, const Message& message, const std::byte* payload
     case Kind::bye:
       peer.has_left = true;
       return true;
+    case Kind::awake:
+      peer.is_awake = true;
+      return true;
+    case Kind::asleep: {
+      peer.is_awake = false;
+      Message reply{};
+      reply.kind = Kind::noted;
+      (void)add_message(peer, reply, nullptr);
+      return true;
+    }
+    case Kind::noted:
+      ring(Bell::worker);
+      return true;
   }
   return false;
+}
+
+/// A notice makes work for both ends that a worker who looks by itself does not need. Whoever has
+/// sent it several while it spun may spare them, until it sleeps.
+void Engine::count_notice(Peer& peer) {
+  constexpr int several = 16;
+  if (std::exchange(peer.landed_since, rests_) != rests_) peer.landed = 0;
+  if (!is_spinning_ || ++peer.landed != several) return;
+  Message message{};
+  message.kind = Kind::awake;
+  (void)add_message(peer, message, nullptr);
+  spared_.push_back(&peer);
 }
 
 void Engine::reply_to_attach(Peer& peer, const Message& message) {
@@ -169,19 +199,9 @@ bool Engine::land(const Message& message, const std::byte* payload) {
   const auto found = regions_.find(message.region);
   if (found == regions_.end()) return true;  // freed since
   const LocalRegion& region = found->second;
-  const auto inside = [&](std::uint64_t offset, std::uint64_t count) {
-    return offset <= region.bytes && count <= region.bytes - offset;
-  };
-  if (message.bytes > 0) {
-    if (!inside(message.offset, message.bytes)) return false;
-    std::memcpy(region.memory.get() + message.offset, payload, message.bytes);
-  }
-  if (!inside(message.word_offset, sizeof(Word)) || message.word_offset % sizeof(Word) != 0) {
-    return false;
-  }
-  // Pairs with Region::word. What the device wrote was there before the completion was.
-  std::atomic_ref<Word>(*reinterpret_cast<Word*>(region.memory.get() + message.word_offset))
-      .store(message.word, std::memory_order_release);
+  const Arrival arrival{message.offset,      payload,     message.bytes, true,
+                        message.word_offset, message.word};
+  if (!slip::land(region.memory.get(), region.bytes, arrival)) return false;
   ring(region.bell);
   return true;
 }
@@ -194,12 +214,6 @@ void Engine::put_here(Message message, const std::byte* from, std::size_t bytes,
   if (has_word) (void)land(message, nullptr);
 }
 
-/// Services need no bell on the thread that runs them, which looks at them before it sleeps.
-void Engine::ring(Bell bell) {
-  if (bell == Bell::progress) return parking_.nudge();
-  if (must_wake(*options_.doorbell, Bell::worker)) wake_worker(*options_.doorbell);
-}
-
 // ---- Losses.
 
 void Engine::lose(Peer& peer, const std::string& why) {
@@ -207,8 +221,7 @@ void Engine::lose(Peer& peer, const std::string& why) {
   cut(peer,
       {Code::peer_lost,
        fmt::format("rank {}: lost rank {} (verbs: {})", options_.rank, peer.rank, why), peer.rank});
-  losses_.push_back(peer.failure);
-  parking_.nudge();
+  add_loss(peer.failure);
 }
 
 /// Its way in is gone when this returns, and before anything that it could write is used again.
@@ -217,6 +230,7 @@ void Engine::cut(Peer& peer, const Status& why) {
   gone_.insert(peer.address.life);
   by_pair_.erase(peer.channel->number());
   std::erase(waiting_, &peer);
+  std::erase(spared_, &peer);
   peer.channel.reset();
   for (const auto& [region, count] : std::exchange(peer.attached, {})) {
     regions_.at(region).attached -= count;
@@ -232,49 +246,20 @@ void Engine::disconnect(int rank) {
       {Code::peer_lost, fmt::format("rank {} has given rank {} up", options_.rank, rank), rank});
 }
 
-/// With the lock not held: whoever is told may put.
-void Engine::tell_losses() {
-  std::vector<Status> losses;
-  std::function<void(const Status&)> lost;
-  {
-    const std::lock_guard lock(mutex_);
-    if (losses_.empty()) return;
-    losses = std::exchange(losses_, {});
-    lost = lost_;
-  }
-  ring(Bell::worker);
-  for (const Status& loss : losses) {
-    if (lost) lost(loss);
-  }
-}
-
-void Engine::on_lost(std::function<void(const Status&)> lost) {
-  const std::lock_guard lock(mutex_);
-  lost_ = std::move(lost);
-}
-
 /// Says that this worker lives, and looks who has not said so for too long.
-void Engine::beat() {
-  const Time now = steady_now();
-  const Duration since = now - last_beat_;
-  if (since < beat_interval) return;
-  last_beat_ = now;
-  const bool was_stopped = since > options_.peer_timeout / 2 + beat_interval;
+void Engine::tell_beat() {
+  const Beat beat = this->beat();
+  if (!beat.is_due) return;
   std::vector<std::shared_ptr<Peer>> peers;
   for (const auto& [rank, peer] : peers_) peers.push_back(peer);
   for (const auto& peer : peers) {
     if (!peer->failure || !peer->channel->is_open()) continue;
-    if (was_stopped || std::exchange(peer->was_heard, false)) {
-      peer->heard = now;  // or the silence was ours
-    }
-    if (now - peer->heard > options_.peer_timeout) {
-      lose(*peer, fmt::format("silent for {:.3g} s", to_seconds(now - peer->heard)));
+    if (std::exchange(peer->was_heard, false) || beat.was_stopped) peer->heard = beat.now;
+    if (is_silent(peer->heard, beat.now)) {
+      lose(*peer, fmt::format("silent for {:.3g} s", to_seconds(beat.now - peer->heard)));
       continue;
     }
-    if (peer->channel->is_waiting()) continue;  // more than a beat is on its way
-    Message message{};
-    message.kind = Kind::beat;
-    (void)send(*peer, message);
+    if (!peer->channel->is_waiting()) (void)send(*peer, Kind::beat);  // else more is on its way
   }
 }
 
@@ -282,7 +267,7 @@ void Engine::beat() {
 
 void Engine::arm() {
   const std::lock_guard lock(mutex_);
-  if (!losses_.empty()) return parking_.ring();
+  if (has_losses()) return parking_.ring();
   if (!parking_.lie_down()) return;
   for (int i = 0; i < 64; ++i) {
     // Only who waits for room has to know when something has been sent.
@@ -300,7 +285,7 @@ void Engine::progress() {
     parking_.get_up();
     take_events();
     poll_all();
-    beat();
+    tell_beat();
   }
   tell_losses();
 }
@@ -319,8 +304,9 @@ void Engine::drive() {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock) return;  // somebody does
     parking_.drove();
+    is_spinning_ = true;
     if (poll() > 0) settle();  // and back to the condition, which may hold now
-    if (losses_.empty()) return;
+    if (!has_losses()) return;
   }
   tell_losses();
 }
@@ -328,6 +314,9 @@ void Engine::drive() {
 void Engine::rest() {
   const std::lock_guard lock(mutex_);
   parking_.rest();
+  is_spinning_ = false;
+  ++rests_;
+  for (Peer* peer : std::exchange(spared_, {})) (void)send(*peer, Kind::asleep);
 }
 
 void Engine::poll_all() {
@@ -350,12 +339,10 @@ void Engine::settle() {
 // ---- The end.
 
 void Engine::close() {
+  on_lost(nullptr);
   std::unique_lock lock(mutex_);
-  lost_ = nullptr;
-  Message bye{};
-  bye.kind = Kind::bye;
   for (const auto& [rank, peer] : peers_) {
-    if (peer->failure && peer->channel->is_open()) (void)send(*peer, bye);
+    if (peer->failure && peer->channel->is_open()) (void)send(*peer, Kind::bye);
   }
   const Time deadline = steady_now() + close_timeout;
   const auto is_over = [&](const auto& entry) {

@@ -44,14 +44,9 @@ struct VerbsOptions {
 /// mailbox that the sender has at the receiver; whoever drives the receiver reads its completion,
 /// checks the cell and stores the word. Small payloads travel in the cell. So a receiver makes
 /// progress only where somebody drives it: its progress thread, or the worker itself while it
-/// spins. What is put right behind a word may be there a little before that word.
+/// spins.
 class VerbsTransport : public NetworkTransport {
  public:
-  /// Gives a peer up. When it returns, nothing that the peer has sent or will send from this life
-  /// of it can reach memory here any more, and puts to it fail; its next life may connect. Nobody
-  /// is told of the loss.
-  virtual void disconnect(int peer) = 0;
-
   /// As VerbsStatus::description.
   virtual std::string description() const = 0;
 };

@@ -8,17 +8,18 @@
 ///
 /// Each direction of a channel has a window of W messages, of which the receiver has a mailbox of W
 /// cells, and numbers its messages 0, 1, ... A sender has at most W messages out for which it has
-/// no credit. A receiver credits all messages that it has handled so far, one credit (immediate
-/// data alone) for each W/4 that it has handled since the last, or for fewer, but at least one.
+/// no credit. A receiver credits all messages that it has handled so far: in the immediate data of
+/// each message that goes the other way, and, once it has handled W/4 since it last did, or fewer
+/// of which the sender waits for one, by a credit (immediate data alone).
 ///
 /// Each message, and each credit, takes one receive of its receiver's shared queue. A receiver
 /// posts that receive again, and is done with the cell, before it counts the message as handled, so
 /// before the sender can have credit for it. Then, for each peer,
 ///  - at most W messages from it are posted by it and not handled here, so message n finds cell
 ///    n mod W free, as message n - W has been credited;
-///  - at most W credits from it are under way: each covers at least one message of ours for which
-///  we
-///    have no credit yet, and there are at most W of these.
+///  - at most W credits from it are under way: each covers at least one message of ours that
+///    nothing before it covers and for which we have no credit yet, and there are at most W of
+///    these.
 /// So at most 2W receives are taken for each peer, of the shared queue that has 2W times as many as
 /// there are peers; it never runs empty, and no sender ever meets a receiver that is not ready.
 /// Credits wait for nothing but room in the send queue, which the peer's device gives and not its
@@ -32,18 +33,26 @@ namespace slip::verbs {
 /// What the 32 bits of immediate data say.
 enum class Notice : std::uint32_t {
   cell,             // a message is in its cell of the mailbox
-  landed_worker,    // a word has landed in memory where Bell::worker sleeps upon it
+  landed_worker,    // a word has landed in memory upon which Bell::worker may sleep
   landed_progress,  // the same, Bell::progress
-  credit,           // the number is how many messages the sender has handled, modulo 2^30
+  credit,           // nothing but that
 };
 
-constexpr std::uint32_t number_mask = (std::uint32_t{1} << 30) - 1;
+constexpr int number_bits = 15;
+constexpr std::uint32_t number_mask = (std::uint32_t{1} << number_bits) - 1;
 
-constexpr std::uint32_t immediate(Notice notice, std::uint64_t number) {
-  return static_cast<std::uint32_t>(notice) << 30 |
+/// The number of a message, and how many the sender has handled; both modulo 2^15.
+constexpr std::uint32_t immediate(Notice notice, std::uint64_t number, std::uint64_t handled) {
+  return static_cast<std::uint32_t>(notice) << 2 * number_bits |
+         (static_cast<std::uint32_t>(handled) & number_mask) << number_bits |
          (static_cast<std::uint32_t>(number) & number_mask);
 }
-constexpr Notice notice_of(std::uint32_t immediate) { return static_cast<Notice>(immediate >> 30); }
+constexpr Notice notice_of(std::uint32_t immediate) {
+  return static_cast<Notice>(immediate >> 2 * number_bits);
+}
+constexpr std::uint32_t handled_of(std::uint32_t immediate) {
+  return immediate >> number_bits & number_mask;
+}
 constexpr std::uint32_t number_of(std::uint32_t immediate) { return immediate & number_mask; }
 
 constexpr std::uint32_t most_window = 64;
@@ -69,7 +78,7 @@ constexpr std::uint32_t window_for(int peers, int most_completions, int most_rec
   return window >= least_window ? window : 0;
 }
 
-/// The sender's side of a direction. Sizes are powers of two up to 2^16.
+/// The sender's side of a direction. Sizes are powers of two up to `most_window`.
 class SendWindow {
  public:
   explicit SendWindow(std::uint32_t size) : size_(size) {}
@@ -81,9 +90,9 @@ class SendWindow {
   bool has_credit_for(std::uint64_t number) const { return credited_ >= number; }
 
   /// False if the peer cannot have handled so many: what it says is damaged.
-  bool credit(std::uint32_t number) {
-    const std::uint32_t more = (number - static_cast<std::uint32_t>(credited_)) & number_mask;
-    if (more == 0 || more > sent_ - credited_) return false;
+  bool credit(std::uint32_t handled) {
+    const std::uint32_t more = (handled - static_cast<std::uint32_t>(credited_)) & number_mask;
+    if (more > sent_ - credited_) return false;
     credited_ += more;
     return true;
   }

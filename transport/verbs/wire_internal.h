@@ -16,7 +16,7 @@
 /// it is used. Raised when any of it changes: `wire_version`.
 namespace slip::verbs {
 
-constexpr std::uint32_t wire_version = 1;
+constexpr std::uint32_t wire_version = 2;
 
 /// How a worker's knocking queue pair is reached (see connector_internal.h), and which life of it.
 struct Address {
@@ -80,6 +80,9 @@ enum class Kind : std::uint32_t {
   signal,    // `bytes` of payload into `region` at `offset`, and then `word` at `word_offset`
   drain,     // asks for `drained` with the same `number`
   drained,   // everything that was sent before `drain` has taken effect
+  awake,     // the sender's worker polls its memory: words that land for it need no notice
+  asleep,    // it does so no longer: asks for `noted`
+  noted,     // every word that has landed without notice was there before
   bye,       // the sender leaves, and waits for nothing any more
 };
 

@@ -15,6 +15,7 @@ class Slipstream(CMakePackage):
     variant("verbs", default=True, description="Workers of several hosts, through RDMA verbs")
     variant("pmix", default=True, description="Workers that srun or mpirun starts, through PMIx")
     variant("mpi", default=False, description="World::from_mpi, in a library of its own")
+    variant("cuda", default=False, description="Parameters in GPU memory, through CUDA")
 
     variant("shared", default=True, description="A shared library")
 
@@ -36,6 +37,7 @@ class Slipstream(CMakePackage):
     depends_on("rdma-core@32:", when="+verbs")
     depends_on("pmix@3:", when="+pmix")
     depends_on("mpi", when="+mpi")
+    depends_on("cuda@11.8:", when="+cuda")
 
     conflicts("%gcc@:11", msg="C++20 as Slipstream uses it needs GCC 12")
 
@@ -46,6 +48,7 @@ class Slipstream(CMakePackage):
             self.define_from_variant("SLIP_WITH_VERBS", "verbs"),
             self.define_from_variant("SLIP_WITH_PMIX", "pmix"),
             self.define_from_variant("SLIP_WITH_MPI", "mpi"),
+            self.define_from_variant("SLIP_WITH_CUDA", "cuda"),
             self.define_from_variant("BUILD_SHARED_LIBS", "shared"),
             self.define("SLIP_BUILD_TESTS", False),
         ]

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <functional>
+#include <string_view>
+
+namespace fake_cuda {
+
+/// A kernel of Slipstream's by its name: takes what cuLaunchKernel was given, and does it.
+/// Null: there is none of that name.
+using Kernel = std::function<void()> (*)(void** parameters);
+Kernel find_kernel(std::string_view name);
+
+}  // namespace fake_cuda

@@ -1,0 +1,141 @@
+#include "queue.h"
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <random>
+#include <set>
+#include <thread>
+
+#include "settings.h"
+
+namespace fake_cuda {
+
+struct Queue::State {
+  explicit State(int of) : device(of) {}
+
+  const int device;
+  std::mutex mutex;  // guards the following
+  std::condition_variable changed;
+  std::deque<std::function<void()>> waiting;
+  bool busy = false;
+  bool ending = false;
+
+  bool idle() {
+    const std::lock_guard lock(mutex);
+    return waiting.empty() && !busy;
+  }
+
+  void run() {
+    std::minstd_rand random(std::random_device{}());
+    std::uniform_int_distribution<int> delay(0, settings().delay_us);
+    std::unique_lock lock(mutex);
+    while (true) {
+      changed.wait(lock, [this] { return ending || !waiting.empty(); });
+      if (waiting.empty()) return;
+      const std::function<void()> work = std::move(waiting.front());
+      waiting.pop_front();
+      busy = true;
+      lock.unlock();
+      if (settings().delay_us > 0) {
+        std::this_thread::sleep_for(std::chrono::microseconds(delay(random)));
+      }
+      if (!lost()) work();
+      lock.lock();
+      busy = false;
+    }
+  }
+};
+
+namespace {
+
+struct Queues {
+  std::mutex mutex;
+  std::set<Queue*> all;
+  std::map<int, Queue> defaults;
+};
+
+Queues& queues() {
+  static Queues& known = *new Queues;  // threads may outlive what is static
+  return known;
+}
+
+}  // namespace
+
+Queue::Queue(int device) : state_(std::make_shared<State>(device)) {
+  std::thread([state = state_] { state->run(); }).detach();
+  const std::lock_guard lock(queues().mutex);
+  queues().all.insert(this);
+}
+
+Queue::~Queue() {
+  {
+    const std::lock_guard lock(queues().mutex);
+    queues().all.erase(this);
+  }
+  const std::lock_guard lock(state_->mutex);
+  state_->ending = true;
+  state_->changed.notify_all();
+}
+
+int Queue::device() const { return state_->device; }
+
+void Queue::enqueue(std::function<void()> work) {
+  const std::lock_guard lock(state_->mutex);
+  state_->waiting.push_back(std::move(work));
+  state_->changed.notify_all();
+}
+
+bool Queue::idle() const { return state_->idle(); }
+
+Queue& Queue::default_of(int device) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  return queues().defaults.try_emplace(device, device).first->second;
+}
+
+void drain(int device) {
+  wait_until([device] {
+    const std::lock_guard lock(queues().mutex);
+    for (const Queue* queue : queues().all) {
+      if (queue->device() == device && !queue->idle()) return false;
+    }
+    return true;
+  });
+}
+
+void wait_until(const std::function<bool()>& condition) {
+  while (!lost() && !condition()) std::this_thread::sleep_for(std::chrono::microseconds(20));
+}
+
+struct Marker::State {
+  std::mutex mutex;
+  Mark mark;
+};
+
+Marker::Marker() : state_(new State) {}
+
+void Marker::record(Queue& queue) const {
+  std::uint64_t recorded = 0;
+  {
+    const std::lock_guard lock(state_->mutex);
+    recorded = ++state_->mark.recorded;
+  }
+  queue.enqueue([state = state_, recorded] {
+    const std::lock_guard lock(state->mutex);
+    state->mark.done = recorded;
+    state->mark.at = std::chrono::steady_clock::now();
+  });
+}
+
+Mark Marker::now() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->mark;
+}
+
+void Marker::wait(std::uint64_t recorded) const {
+  wait_until([&] { return now().done >= recorded; });
+}
+
+}  // namespace fake_cuda

@@ -1,0 +1,86 @@
+#include "slipstream/transport/network_engine_internal.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <random>
+
+namespace slip {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration beat_interval = 1s;
+
+}  // namespace
+
+std::uint64_t draw_life() {
+  std::random_device random;
+  return std::uint64_t{random()} << 32 | random();
+}
+
+bool land(std::byte* memory, std::size_t size, const Arrival& arrival) {
+  const auto inside = [&](std::uint64_t offset, std::uint64_t count) {
+    return offset <= size && count <= size - offset;
+  };
+  if (arrival.bytes > 0) {
+    if (!inside(arrival.offset, arrival.bytes)) return false;
+    std::memcpy(memory + arrival.offset, arrival.payload, arrival.bytes);
+  }
+  if (!arrival.has_word) return true;
+  if (!inside(arrival.word_offset, sizeof(Word)) || arrival.word_offset % sizeof(Word) != 0) {
+    return false;
+  }
+  // Pairs with Region::word. What was put before is there: its completion, or its message, was
+  // seen.
+  std::atomic_ref<Word>(*reinterpret_cast<Word*>(memory + arrival.word_offset))
+      .store(arrival.word, std::memory_order_release);
+  return true;
+}
+
+NetworkEngine::NetworkEngine(std::shared_ptr<Doorbell> doorbell, Duration peer_timeout)
+    : doorbell_(std::move(doorbell)), peer_timeout_(peer_timeout), last_beat_(steady_now()) {
+  if (doorbell_) return;
+  doorbell_ = std::make_shared<Doorbell>();
+  doorbell_->writers_fence = !asymmetric_fences();
+}
+
+void NetworkEngine::on_lost(std::function<void(const Status&)> lost) {
+  const std::lock_guard lock(mutex_);
+  lost_ = std::move(lost);
+}
+
+void NetworkEngine::ring(Bell bell) {
+  if (bell == Bell::progress) return parking_.nudge();
+  if (must_wake(*doorbell_, Bell::worker)) wake_worker(*doorbell_);
+}
+
+void NetworkEngine::add_loss(const Status& why) {
+  losses_.push_back(why);
+  parking_.nudge();
+}
+
+void NetworkEngine::tell_losses() {
+  std::vector<Status> losses;
+  std::function<void(const Status&)> lost;
+  {
+    const std::lock_guard lock(mutex_);
+    if (losses_.empty()) return;
+    losses = std::exchange(losses_, {});
+    lost = lost_;
+  }
+  ring(Bell::worker);
+  for (const Status& loss : losses) {
+    if (lost) lost(loss);
+  }
+}
+
+NetworkEngine::Beat NetworkEngine::beat() {
+  const Time now = steady_now();
+  const Duration since = now - last_beat_;
+  if (since < beat_interval) return {};
+  last_beat_ = now;
+  return {true, since > peer_timeout_ / 2 + beat_interval, now};
+}
+
+}  // namespace slip

@@ -1,0 +1,142 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "slipstream/base/error.h"
+#include "slipstream/base/time.h"
+#include "slipstream/base/word.h"
+#include "slipstream/transport/doorbell.h"
+#include "slipstream/transport/parking_internal.h"
+#include "slipstream/transport/region.h"
+
+#pragma GCC visibility push(hidden)
+
+namespace slip {
+
+inline Time steady_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
+
+/// Tells one life of a worker from the next.
+std::uint64_t draw_life();
+
+/// A word and where in the region it goes.
+struct Signal {
+  std::size_t offset;
+  Word word;
+};
+
+/// What arrived for a region in a message: payload, and then a word if there is one.
+struct Arrival {
+  std::uint64_t offset = 0;
+  const std::byte* payload = nullptr;
+  std::size_t bytes = 0;
+  bool has_word = false;
+  std::uint64_t word_offset = 0;
+  Word word = 0;
+};
+/// Writes it into memory of `size` bytes. False if it does not fit there: a peer has sent it.
+bool land(std::byte* memory, std::size_t size, const Arrival& arrival);
+
+/// What the engines of networks share: a lock, how their worker and their progress thread sleep and
+/// are woken, and what is told of peers that are lost.
+class NetworkEngine {
+ public:
+  int progress_fd() const { return parking_.fd(); }
+  const std::shared_ptr<Doorbell>& doorbell() const { return doorbell_; }
+  void on_lost(std::function<void(const Status&)> lost);
+
+ protected:
+  /// `doorbell` is made where it is null.
+  NetworkEngine(std::shared_ptr<Doorbell> doorbell, Duration peer_timeout);
+  ~NetworkEngine() = default;
+
+  // ---- With the lock held.
+
+  /// Services need no bell on the thread that runs them, which looks at them before it sleeps.
+  void ring(Bell bell);
+  /// To be told by `tell_losses`, soon.
+  void add_loss(const Status& why);
+  bool has_losses() const { return !losses_.empty(); }
+
+  /// When peers have to be told that this worker lives.
+  struct Beat {
+    bool is_due = false;
+    bool was_stopped = false;  // their silence was this worker's
+    Time now{0};
+  };
+  Beat beat();
+  bool is_silent(Time heard, Time now) const { return now - heard > peer_timeout_; }
+
+  // ---- With the lock not held: whoever is told may put.
+
+  void tell_losses();
+
+  std::mutex mutex_;
+  std::shared_ptr<Doorbell> doorbell_;
+  Parking parking_;
+
+ private:
+  const Duration peer_timeout_;
+  std::vector<Status> losses_;  // not told yet
+  std::function<void(const Status&)> lost_;
+  Time last_beat_;
+};
+
+/// The transport that an engine makes: what its caller asks for is checked and handed on.
+template <class Interface, class Engine>
+class EngineTransport : public Interface {
+ public:
+  explicit EngineTransport(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
+  ~EngineTransport() override { engine_->close(); }
+
+  Region allocate(std::size_t bytes, Bell bell) override { return engine_->allocate(bytes, bell); }
+  Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell) override {
+    return engine_->share(memory, bytes, bell);
+  }
+  RemoteRegion attach(int peer, std::string_view key) override {
+    return engine_->attach(peer, key);
+  }
+
+  Status put(const RemoteRegion& to, std::size_t offset, const void* from,
+             std::size_t bytes) override {
+    if (!to.contains(offset, bytes)) [[unlikely]]
+      return out_of_bounds(to, offset, bytes);
+    return engine_->put(to, offset, from, bytes, nullptr);
+  }
+  Status put_signal(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
+                    std::size_t word_offset, Word word) override {
+    if (!to.contains(offset, bytes)) [[unlikely]]
+      return out_of_bounds(to, offset, bytes);
+    if (!to.contains(word_offset, sizeof word) || word_offset % sizeof word != 0) [[unlikely]]
+      return out_of_bounds(to, word_offset, sizeof word);
+    const Signal signal{word_offset, word};
+    return engine_->put(to, offset, from, bytes, &signal);
+  }
+
+  bool copies_at_post() const override { return false; }
+  bool drained(int peer) override { return engine_->drained(peer); }
+  void disconnect(int peer) override { engine_->disconnect(peer); }
+  int progress_fd() const override { return engine_->progress_fd(); }
+  void arm() override { engine_->arm(); }
+  void progress() override { engine_->progress(); }
+  void drive() override { engine_->drive(); }
+  void rest() override { engine_->rest(); }
+  void on_lost(std::function<void(const Status&)> lost) override {
+    engine_->on_lost(std::move(lost));
+  }
+  std::shared_ptr<Doorbell> doorbell() const override { return engine_->doorbell(); }
+
+ protected:
+  const std::shared_ptr<Engine> engine_;
+};
+
+}  // namespace slip
+
+#pragma GCC visibility pop
