@@ -76,7 +76,8 @@ Report with_curve(double seconds_each, std::vector<double> losses) {
                             .iteration = 10 * k,
                             .loss = losses[k],
                             .accuracy = {},
-                            .spread = {}});
+                            .spread = {},
+                            .worst_accuracy = {}});
   }
   return report;
 }

@@ -43,7 +43,7 @@ struct Example {
     }
     for (Iteration k = 0; k < 10; ++k) {
       const double x = static_cast<double>(k);
-      report.curve.push_back({0.04 * x, k, 1 / (1 + x), x / 10, 0.1});
+      report.curve.push_back({0.04 * x, k, 1 / (1 + x), x / 10, 0.1, {}});
     }
   }
 

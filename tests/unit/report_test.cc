@@ -39,7 +39,7 @@ Report example() {
   report.updates = {40, 38, 2};
   report.bytes_sent = std::uint64_t{1} << 60;
   report.per_worker = {{0, 10, 0, 0.1, 0.2, std::nullopt, 5}, {1, 20, 3, 0.3, 0.0, 0.5, 6}};
-  report.curve = {{0.05, 5, 1.5, std::nullopt, 0.125}};
+  report.curve = {{0.05, 5, 1.5, std::nullopt, 0.125, std::nullopt}};
   report.parameters = {{{1.0, 1.0 / 3}, {0.0, -2.5}}};
   return report;
 }
@@ -84,6 +84,21 @@ TEST(Report, WhatIsAbsentIsNull) {
   EXPECT_TRUE(json["final"]["loss"].is_null());
   EXPECT_TRUE(json["iterations"].is_array());
   EXPECT_FALSE(json.contains("parameters"));
+}
+
+TEST(Report, TheWorstWorkersAccuracyIsThatOfTheLastEvaluationOfEach) {
+  Report report = example();
+  EXPECT_THAT(to_json(report), testing::Not(HasSubstr("worst_accuracy")));
+  EXPECT_EQ(report.worst_accuracy(), std::nullopt);
+  report.curve.push_back(report.curve.back());
+  report.curve[0].worst_accuracy = 0.5;
+  report.curve[1].worst_accuracy = 0.25;
+  EXPECT_EQ(report.worst_accuracy(), 0.25);
+  const Report back = report_from_json(to_json(report), "a.json");
+  EXPECT_EQ(back.curve[0].worst_accuracy, 0.5);
+  EXPECT_EQ(back.worst_accuracy(), 0.25);
+  report.curve.clear();
+  EXPECT_EQ(report.worst_accuracy(), std::nullopt);
 }
 
 TEST(Report, TheMedianWorkerTakesNoNoticeOfASlowOne) {

@@ -225,9 +225,18 @@ Report report(double seconds, std::optional<double> accuracy = {},
   report.iterations = {10, 10};
   report.final.accuracy = accuracy;
   report.target = Report::Target{"accuracy", 0.9, reached};
-  report.curve = {
-      {.seconds = 0, .iteration = 0, .loss = 2, .accuracy = 0.1, .spread = {}},
-      {.seconds = seconds, .iteration = 10, .loss = 1, .accuracy = accuracy, .spread = {}}};
+  report.curve = {{.seconds = 0,
+                   .iteration = 0,
+                   .loss = 2,
+                   .accuracy = 0.1,
+                   .spread = {},
+                   .worst_accuracy = {}},
+                  {.seconds = seconds,
+                   .iteration = 10,
+                   .loss = 1,
+                   .accuracy = accuracy,
+                   .spread = {},
+                   .worst_accuracy = {}}};
   return report;
 }
 

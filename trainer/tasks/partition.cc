@@ -79,14 +79,15 @@ double log_gamma_draw(double alpha, Random& random) {
 /// A draw of those that are `open`, of whom there is one; 0 for the others.
 std::vector<double> dirichlet_draw(double alpha, const std::vector<bool>& open, Random& random) {
   std::vector<double> p(open.size());
-  double largest = -std::numeric_limits<double>::infinity();
+  double largest = std::numeric_limits<double>::lowest();
   for (std::size_t i = 0; i < p.size(); ++i) {
-    const double draw = log_gamma_draw(alpha, random);
-    p[i] = open[i] ? draw : -std::numeric_limits<double>::infinity();
-    largest = std::max(largest, p[i]);
+    p[i] = log_gamma_draw(alpha, random);
+    if (open[i]) largest = std::max(largest, p[i]);
   }
   double sum = 0;
-  for (double& value : p) sum += value = portable::exp(value - largest);
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    sum += p[i] = open[i] ? portable::exp(p[i] - largest) : 0;
+  }
   for (double& value : p) value /= sum;
   return p;
 }
