@@ -230,11 +230,10 @@ class Info final : public Command {
     const Topology& topology = world.topology();
     if (world.rank() != 0) return done;
     const GpuPaths gpus = try_gpu_paths(read_machine());
-    fmt::print("{}\n{}\n{}{}\n{}\n{}", build_text(), transports_text(gpus), gpus_text(gpus),
-               launcher_text(),
-               workers_text(topology), paths_text(world.size(), [&world](int from, int to) {
-                 return world.path(from, to);
-               }));
+    fmt::print(
+        "{}\n{}\n{}{}\n{}\n{}", build_text(), transports_text(gpus), gpus_text(gpus),
+        launcher_text(), workers_text(topology),
+        paths_text(world.size(), [&world](int from, int to) { return world.path(from, to); }));
     return done;
   }
 
