@@ -223,8 +223,8 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
     parts.transport = std::move(shm);
   }
   if (!takes_shm || far != all.end()) {
-    auto made = std::make_unique<StagedTransport>(
-        make_network(parts, parts.far.transport, doorbell, all));
+    auto made =
+        std::make_unique<StagedTransport>(make_network(parts, parts.far.transport, doorbell, all));
     network = made.get();
     doorbell = network->doorbell();
     if (takes_shm) {

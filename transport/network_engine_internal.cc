@@ -83,6 +83,12 @@ void NetworkEngine::add_loss(const Status& why) {
   parking_.nudge();
 }
 
+void NetworkEngine::free_memory() {
+  std::vector<SharedMemory> freed;
+  const std::lock_guard lock(mutex_);
+  freed.swap(freed_);
+}
+
 void NetworkEngine::tell_losses() {
   std::vector<Status> losses;
   std::function<void(const Status&)> lost;

@@ -72,6 +72,9 @@ class NetworkEngine {
   void ring(Bell bell);
   /// Writes it there, and rings. False if it does not fit: a peer has sent it.
   bool land(const SharedMemory& region, const Arrival& arrival);
+  /// To be freed by `free_memory`: a GPU's waits until the GPU has done its work, which may have to
+  /// take the lock.
+  void add_freed(SharedMemory memory) { freed_.push_back(std::move(memory)); }
   /// To be told by `tell_losses`, soon.
   void add_loss(const Status& why);
   bool has_losses() const { return !losses_.empty(); }
@@ -85,8 +88,10 @@ class NetworkEngine {
   Beat beat();
   bool is_silent(Time heard, Time now) const { return now - heard > peer_timeout_; }
 
-  // ---- With the lock not held: whoever is told may put.
+  // ---- With the lock not held.
 
+  void free_memory();
+  /// Whoever is told may put.
   void tell_losses();
 
   std::mutex mutex_;
@@ -96,6 +101,7 @@ class NetworkEngine {
 
  private:
   const Duration peer_timeout_;
+  std::vector<SharedMemory> freed_;
   std::vector<Status> losses_;  // not told yet
   std::function<void(const Status&)> lost_;
   Time last_beat_;

@@ -267,9 +267,7 @@ TEST(Quadratics, WhatSettlesOffTheOptimumNeedsThePapersSteps) {
     Problem problem;
     double paper;
   } const rows[] = {{"RelaySum/Grad", grad, {.workers = 64, .zeta2 = 0.1, .r0 = 10}, 86},
-                    {"gossip", gossip, {.workers = 32, .zeta2 = 0, .r0 = 1}, 13},
-                    {"gossip", gossip, {.workers = 32, .zeta2 = 0.1, .r0 = 1}, 1469},
-                    {"gossip", gossip, {.workers = 16, .zeta2 = 0.1, .r0 = 10}, 3164}};
+                    {"gossip", gossip, {.workers = 32, .zeta2 = 0, .r0 = 1}, 13}};
   for (const auto& row : rows) {
     std::vector<Iteration> steps;
     Problem problem = row.problem;

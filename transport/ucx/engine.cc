@@ -190,9 +190,12 @@ Region Engine::publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std:
   key.has_landing = landing != nullptr;
   key.address_of_worker = address_;
   const auto free = [self = shared_from_this(), id = key.region](std::byte*) {
-    const std::lock_guard lock(self->mutex_);
-    self->regions_.at(id).freed = true;
-    self->release(id);
+    {
+      const std::lock_guard lock(self->mutex_);
+      self->regions_.at(id).freed = true;
+      self->release(id);
+    }
+    self->free_memory();
   };
   return {std::shared_ptr<std::byte>(data, free), bytes, pack(key)};
 }
@@ -200,7 +203,7 @@ Region Engine::publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std:
 /// If nobody needs it any more: no peer, and no put out of it.
 void Engine::release(std::uint64_t id) {
   const auto found = regions_.find(id);
-  const LocalRegion& region = found->second;
+  LocalRegion& region = found->second;
   if (!region.freed || region.attached > 0) return;
   if (free_sendings_.size() < sendings_.size()) {
     has_unused_regions_ = true;
@@ -208,6 +211,7 @@ void Engine::release(std::uint64_t id) {
   }
   library().ucp_mem_unmap(context_.get(), region.handle);
   spans_.erase(region.memory.get());
+  add_freed(std::move(region));
   regions_.erase(found);
 }
 

@@ -171,6 +171,7 @@ void Engine::progress() {
     progress_all();
     tell_beat();
   }
+  free_memory();
   tell_losses();
 }
 

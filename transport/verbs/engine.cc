@@ -137,9 +137,12 @@ Region Engine::publish(const std::shared_ptr<std::byte>& memory, std::size_t byt
     spans_[data] = &region;
   }
   const auto free = [self = shared_from_this(), id = key.region](std::byte*) {
-    const std::lock_guard lock(self->mutex_);
-    self->regions_.at(id).freed = true;
-    self->release(id);
+    {
+      const std::lock_guard lock(self->mutex_);
+      self->regions_.at(id).freed = true;
+      self->release(id);
+    }
+    self->free_memory();
   };
   return {std::shared_ptr<std::byte>(data, free), bytes, pack(key)};
 }
@@ -147,13 +150,14 @@ Region Engine::publish(const std::shared_ptr<std::byte>& memory, std::size_t byt
 /// If nobody needs it any more: no peer, and no put out of it.
 void Engine::release(std::uint64_t id) {
   const auto found = regions_.find(id);
-  const LocalRegion& region = found->second;
+  LocalRegion& region = found->second;
   if (!region.freed || region.attached > 0) return;
   if (region.users > 0) {
     has_unused_regions_ = true;
     return;
   }
   spans_.erase(region.memory.get());
+  add_freed(std::move(region));
   regions_.erase(found);
 }
 

@@ -303,6 +303,7 @@ void Engine::progress() {
     poll_all();
     tell_beat();
   }
+  free_memory();
   tell_losses();
 }
 
