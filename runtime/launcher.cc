@@ -14,6 +14,11 @@
 namespace slip {
 namespace {
 
+/// Whether only processes of this host can reach it.
+bool is_loopback(std::string_view host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
 class RendezvousLauncher final : public Launcher {
  public:
   explicit RendezvousLauncher(TcpBootstrap::Options options) : options_(std::move(options)) {}
@@ -30,7 +35,7 @@ class RendezvousLauncher final : public Launcher {
   std::unique_ptr<Bootstrap> join(Duration timeout) override {
     TcpBootstrap::Options options = options_;
     options.timeout = timeout;
-    if (options.serve && options.secret.empty()) {
+    if (options.serve && options.secret.empty() && !is_loopback(options.host)) {
       spdlog::warn(
           "rendezvous {}:{}: whoever reaches it may join; give all workers one SLIP_SECRET",
           options.host, options.port);

@@ -340,7 +340,7 @@ class __attribute__((visibility("hidden"))) RendezvousServer::Impl {
   void expire(Time now) {
     book_.expire(now);
     if (const std::string ranks = book_.overdue(now); !ranks.empty()) {
-      spdlog::warn("rendezvous {}: still waits for {} to join", name_, ranks);
+      spdlog::info("rendezvous {}: still waits for {} to join", name_, ranks);
     }
     std::vector<std::uint64_t> late;
     for (const auto& [id, connection] : connections_) {

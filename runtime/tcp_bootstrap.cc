@@ -158,7 +158,7 @@ class __attribute__((visibility("hidden"))) TcpBootstrap::Wire {
 
   void complain(const std::string& failure) {
     complaint_ = never;
-    spdlog::warn("rendezvous {}: rank {} still waits for an answer ({}), {:g} s in all", where_,
+    spdlog::info("rendezvous {}: rank {} still waits for an answer ({}), {:g} s in all", where_,
                  options_.rank, failure, to_seconds(options_.timeout));
   }
 
