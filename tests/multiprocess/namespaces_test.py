@@ -86,7 +86,8 @@ class Run:
 
     @staticmethod
     def start(name, command):
-        environment = dict(os.environ, SLIP_SECRET="of these tests", UCX_TLS="tcp", UCX_NET_DEVICES="net0")
+        environment = dict(os.environ, SLIP_SECRET="of these tests", UCX_TLS="tcp",
+                           UCX_NET_DEVICES="net0")
         return subprocess.Popen(["ip", "netns", "exec", name, *command], env=environment,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True)
