@@ -15,7 +15,9 @@ Background::Background(const World& world)
       serving_(world.progress().serve(world.transport(), [this] { return poll(); })) {}
 
 Background::~Background() {
-  (void)cancel({Code::aborted, "what went on in the background is over"});
+  // Peers are told why, and others learn of a loss from who noticed it first.
+  (void)cancel(world_.aborted() ? world_.status()
+                                : Status{Code::aborted, "what went on in the background is over"});
 }
 
 void Background::begin(std::function<Status()> work) {
