@@ -96,7 +96,7 @@ Status UpdateQueue::enqueue_chunk(std::size_t out, Iteration iteration, std::siz
   Transport& transport = world_->transport();
   const RemoteRegion& receiver = receivers_[out];
   const std::size_t at = slot(static_cast<std::size_t>(out_[out].index), iteration);
-  if (options_.checksums) {
+  if (options_.checksums && has_headers()) {
     checksums_[out] = with_chunk(c == 0 ? 0 : checksums_[out], {chunk, chunk_size(c)});
   }
   const bool is_last = c + 1 == chunks_;
