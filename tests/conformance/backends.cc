@@ -216,6 +216,10 @@ namespace {
 
 /// Asked in a process of its own: a driver does not survive a fork.
 std::string why_no_gpu(const std::string& driver) {
+#ifdef __SANITIZE_THREAD__
+  // As a GPU's engine would, it copies what peers may put over meanwhile.
+  if (!driver.empty()) return "ThreadSanitizer takes copies of the stand-in for a GPU for races";
+#endif
   std::array<int, 2> pipe{};
   if (pipe2(pipe.data(), O_CLOEXEC) != 0) throw_errno("pipe");
   const pid_t child = fork();
