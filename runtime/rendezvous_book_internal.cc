@@ -231,7 +231,10 @@ bool RendezvousBook::in_meeting(int rank) const {
 
 std::string RendezvousBook::timeout_message(const Wait& wait) const {
   const std::string absent = absent_ranks();
-  const std::string never_joined = absent.empty() ? "" : fmt::format("; {} never joined", absent);
+  std::string never_joined = absent.empty() ? "" : fmt::format("; {} never joined", absent);
+  if (!absent.empty() && !turned_away_.empty()) {
+    never_joined += fmt::format("; a worker was refused: {}", turned_away_);
+  }
   if (wait.kind != Kind::get) {
     return fmt::format("a {} waited {:g} s for {}{}", name_of(wait.kind), to_seconds(wait.timeout),
                        ranks_that([this](int r) { return !in_meeting(r); }), never_joined);

@@ -26,6 +26,8 @@ class RendezvousBook {
 
   /// A failure says why this worker may not join; peer_lost if the world has failed already.
   Status join(const rendezvous_wire::Hello& hello, const std::string& address);
+  /// A worker was refused before it was a member: told to those who wait for it in vain.
+  void turn_away(std::string why) { turned_away_ = std::move(why); }
   /// Error(bad_data) if `rank` may not ask this now.
   void request(int rank, const rendezvous_wire::Request& request, Time now);
   /// The rank's connection has ended; `why` counts if it has not said goodbye.
@@ -93,6 +95,7 @@ class RendezvousBook {
   int arrivals_ = 0;         // at the fence or gather of now
   Time overdue_at_ = never;  // who has not joined until then
   Status failure_;
+  std::string turned_away_;  // why the last worker was that did not get in
 };
 
 }  // namespace slip

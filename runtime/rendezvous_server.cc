@@ -285,6 +285,7 @@ class __attribute__((visibility("hidden"))) RendezvousServer::Impl {
 
   void reject(std::uint64_t id, Connection& connection, const Status& status) {
     const bool lost = status.peer() >= 0;
+    if (!lost) book_.turn_away(status.message());
     spdlog::log(lost ? spdlog::level::debug : spdlog::level::warn,
                 "rendezvous {}: refused the worker at {}: {}", name_, connection.address,
                 status.message());

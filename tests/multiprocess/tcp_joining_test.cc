@@ -101,6 +101,16 @@ TEST_F(TcpJoiningTest, WhoDoesNotKnowTheSecretDoesNotJoin) {
   EXPECT_EQ(member.get("name", patience), "value");
 }
 
+TEST_F(TcpJoiningTest, WhoWaitsInVainIsToldWhoWasRefused) {
+  RendezvousServer server("127.0.0.1", 0, 2, -1, "right");
+  TcpBootstrap::Options zero = options_for(server.port(), 0, 2);
+  zero.secret = "right";
+  TcpBootstrap member(zero);
+  EXPECT_FALSE(failure_of([&] { TcpBootstrap(options_for(server.port(), 1, 2)); }).ok());
+  EXPECT_THAT(failure_of([&] { member.all_gather("hello", "", 300ms); }).message(),
+              HasSubstr("rank 1 never joined; a worker was refused: rank 1 has another secret"));
+}
+
 TEST_F(TcpJoiningTest, AProofIsWorthlessInAnotherConversation) {
   RendezvousServer server("127.0.0.1", 0, 2, -1, "right");
   const std::string hello = wire::encode(wire::Hello{1, 2, 1});
