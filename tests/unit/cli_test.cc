@@ -414,6 +414,14 @@ TEST(Program, WarnsOfUnknownVariablesOnce) {
             "'SLIP_WORKERS'? (ignored)\n");
 }
 
+TEST(Program, InfoSaysWhatIsWrongWithALauncher) {
+  ASSERT_EQ(setenv("SLIP_RENDEZVOUS", "nonsense", 1), 0);
+  const Outcome outcome = slip("info");
+  unsetenv("SLIP_RENDEZVOUS");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
+  EXPECT_THAT(outcome.output, HasSubstr("unusable: SLIP_RENDEZVOUS: 'nonsense' is not HOST:PORT"));
+}
+
 TEST(Program, InfoNamesTransportsMachineAndPaths) {
   EXPECT_THAT(
       slip("info --workers 3").output,

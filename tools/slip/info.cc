@@ -165,6 +165,16 @@ std::string launcher_text() {
               {"PMIx", why.empty() ? "available: srun --mpi=pmix, mpirun" : "absent: " + why}});
 }
 
+/// By a launcher that can be used: what is wrong with another one is told with all the rest.
+bool workers_were_started() {
+  try {
+    const auto launcher = find_launcher();
+    return launcher && launcher->size() > 1;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 /// `path(from, to)` says what carries puts. Of many workers only how many pairs take which.
 std::string paths_text(int workers, const std::function<World::Path(int, int)>& path) {
   constexpr int all_shown = 8;
@@ -205,7 +215,7 @@ class Info final : public Command {
   }
 
   int run() override {
-    if (const auto launcher = find_launcher(); launcher && launcher->size() > 1) return meet();
+    if (workers_were_started()) return meet();
     const bool here = topology_.empty();
     const std::vector<int> cpus = here ? allowed_cpus() : std::vector<int>();
     const auto machine = std::make_shared<const Machine>(here ? read_machine() : read_file());
