@@ -46,7 +46,8 @@ class Random {
 
   /// Uniform in [0, n), n > 0. The bias is below 2^-64 n, far under what any test can see.
   constexpr std::uint64_t below(std::uint64_t n) {
-    return static_cast<std::uint64_t>((static_cast<unsigned __int128>((*this)()) * n) >> 64);
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<std::uint64_t>((static_cast<Wide>((*this)()) * n) >> 64);
   }
 
   /// Standard normal (Box-Muller; one of the pair is thrown away to stay stateless).

@@ -3,22 +3,30 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
 
+#include "slipstream/gpu/failures_internal.h"
+
 namespace slip::gpu {
 namespace {
 
-// Code compiled by one toolkit runs on drivers of its major version and newer.
-constexpr int oldest_driver = CUDA_VERSION / 1000 * 1000;
+// Code compiled by one toolkit runs on drivers of its major version and newer; 12.1 is the first
+// with so large parameters as some kernels have.
+constexpr int oldest_driver = std::max(12010, CUDA_VERSION / 1000 * 1000);
 
 std::string version(int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); }
 
-Status start(Driver& driver) {
+std::string library() {
   const char* named = std::getenv("SLIP_CUDA_LIBRARY");
-  const std::string file = named != nullptr ? named : "libcuda.so.1";
+  return named != nullptr ? named : "libcuda.so.1";
+}
+
+Status start(Driver& driver) {
+  const std::string file = library();
   void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     return {Code::not_supported,
@@ -91,6 +99,12 @@ const Driver& driver() {
   return loaded;
 }
 
+bool driver_is_loaded() {
+  void* const handle = dlopen(library().c_str(), RTLD_NOW | RTLD_NOLOAD);
+  if (handle != nullptr) dlclose(handle);  // which was opened by others, too
+  return handle != nullptr;
+}
+
 Status failure(CUresult result, int device, std::string_view what) {
   if (result == CUDA_SUCCESS) return {};
   const char* text = "unknown error";
@@ -156,12 +170,33 @@ Status noted(int device) {
   return failing.failure;
 }
 
+CUdevice handle_of(int device) {
+  at(device);
+  CUdevice handle = 0;
+  check(driver().cuDeviceGet(&handle, device), device, "finding it");
+  return handle;
+}
+
+CUuuid uuid_of(int device) {
+  CUuuid uuid{};
+  check(driver().cuDeviceGetUuid(&uuid, handle_of(device)), device, "asking its UUID");
+  return uuid;
+}
+
+std::string to_string(const CUuuid& uuid) {
+  std::string text = "GPU";
+  for (std::size_t i = 0; i < sizeof uuid.bytes; ++i) {
+    if (i == 0 || i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += fmt::format("{:02x}", static_cast<unsigned char>(uuid.bytes[i]));
+  }
+  return text;
+}
+
 CUcontext context_of(int device) {
   Device& opened = at(device);
   std::call_once(opened.opened, [&] {
-    CUdevice handle = 0;
-    check(driver().cuDeviceGet(&handle, device), device, "finding it");
-    check(driver().cuDevicePrimaryCtxRetain(&opened.context, handle), device, "opening it");
+    check(driver().cuDevicePrimaryCtxRetain(&opened.context, handle_of(device)), device,
+          "opening it");
   });
   return opened.context;
 }
@@ -170,9 +205,11 @@ OnDevice::OnDevice(int device) {
   const CUcontext wanted = context_of(device);
   driver().cuCtxGetCurrent(&before_);
   if (before_ != wanted) driver().cuCtxSetCurrent(wanted);
+  driver().cuThreadExchangeStreamCaptureMode(&mode_);
 }
 
 OnDevice::~OnDevice() {
+  driver().cuThreadExchangeStreamCaptureMode(&mode_);
   CUcontext now = nullptr;
   driver().cuCtxGetCurrent(&now);
   if (now != before_) driver().cuCtxSetCurrent(before_);

@@ -19,11 +19,13 @@ struct Driver {
   X(cuCtxGetCurrent)               \
   X(cuCtxSetCurrent)               \
   X(cuCtxSynchronize)              \
+  X(cuDeviceCanAccessPeer)         \
   X(cuDeviceGet)                   \
   X(cuDeviceGetAttribute)          \
   X(cuDeviceGetCount)              \
   X(cuDeviceGetName)               \
   X(cuDeviceGetPCIBusId)           \
+  X(cuDeviceGetUuid)               \
   X(cuDevicePrimaryCtxRetain)      \
   X(cuDriverGetVersion)            \
   X(cuEventCreate)                 \
@@ -31,7 +33,6 @@ struct Driver {
   X(cuEventElapsedTime)            \
   X(cuEventQuery)                  \
   X(cuEventRecord)                 \
-  X(cuEventSynchronize)            \
   X(cuFlushGPUDirectRDMAWrites)    \
   X(cuGetErrorString)              \
   X(cuInit)                        \
@@ -55,12 +56,14 @@ struct Driver {
   X(cuModuleGetFunction)           \
   X(cuModuleLoadData)              \
   X(cuPointerGetAttribute)         \
+  X(cuPointerGetAttributes)        \
   X(cuStreamCreate)                \
   X(cuStreamDestroy)               \
   X(cuStreamQuery)                 \
   X(cuStreamSynchronize)           \
   X(cuStreamWaitEvent)             \
-  X(cuStreamWaitValue64)
+  X(cuStreamWaitValue64)           \
+  X(cuThreadExchangeStreamCaptureMode)
 // cuda.h's names are macros that may add a version, in declarations as in calls.
 #define SLIP_CUDA_DECLARE(name) decltype(&::name) name = nullptr;
   SLIP_CUDA_FUNCTIONS(SLIP_CUDA_DECLARE)
@@ -74,22 +77,29 @@ struct Driver {
 /// Loads it on first use. Never unloaded.
 const Driver& driver();
 
+/// Somebody in this process has loaded it, be it CUDA's runtime library.
+bool driver_is_loaded();
+
 /// A failed call, in one line that says what to do. `what` was tried: "allocating 4096 bytes".
 Status failure(CUresult result, int device, std::string_view what);
 
-/// For work that is enqueued by a function which reports nothing: Stream::status shows the first of
-/// these of each GPU.
-void note(const Status& status, int device);
-Status noted(int device);
-
 /// Throws Error where a call failed.
 void check(CUresult result, int device, std::string_view what);
+
+/// The driver's number of a device. Throws Error where there is no such device.
+CUdevice handle_of(int device);
+
+/// What tells that GPU from all others, of whatever host. Throws Error.
+CUuuid uuid_of(int device);
+/// As `nvidia-smi -L` writes it.
+std::string to_string(const CUuuid& uuid);
 
 /// The device's primary context, which CUDA's runtime library and LibTorch use, too. Throws Error
 /// where there is no such device.
 CUcontext context_of(int device);
 
 /// That context is this thread's until the end of the scope. A call in it shows whether it is lost.
+/// Calls in it do not break a capture of streams that they do not use, on this thread or another.
 class OnDevice {
  public:
   /// Throws Error as context_of does.
@@ -100,6 +110,7 @@ class OnDevice {
 
  private:
   CUcontext before_ = nullptr;
+  CUstreamCaptureMode mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;
 };
 
 }  // namespace slip::gpu

@@ -1,19 +1,20 @@
 #include "slipstream/gpu/rdma.h"
 
+#include <unistd.h>
+
 #include <cctype>
 
+#include "slipstream/base/align_internal.h"
 #include "slipstream/gpu/driver_internal.h"
 
 namespace slip::gpu {
 namespace {
 
 int attribute(int device, CUdevice_attribute which) {
-  context_of(device);
-  CUdevice handle = 0;
   int value = 0;
-  check(driver().cuDeviceGet(&handle, device), device, "finding it");
   // A driver that does not know the question has nothing of it.
-  return driver().cuDeviceGetAttribute(&value, which, handle) == CUDA_SUCCESS ? value : 0;
+  return driver().cuDeviceGetAttribute(&value, which, handle_of(device)) == CUDA_SUCCESS ? value
+                                                                                         : 0;
 }
 
 bool needs_flush(int device) {
@@ -29,9 +30,11 @@ int open_dma_buf(int device, const std::byte* memory, std::size_t bytes, std::st
     return -1;
   }
   const OnDevice here(device);
+  const auto host_page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   int fd = -1;
   const CUresult result = driver().cuMemGetHandleForAddressRange(
-      &fd, reinterpret_cast<CUdeviceptr>(memory), bytes, CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD, 0);
+      &fd, reinterpret_cast<CUdeviceptr>(memory), round_up(bytes, host_page),
+      CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD, 0);
   if (result == CUDA_SUCCESS) return fd;
   const char* text = "unknown error";
   driver().cuGetErrorString(result, &text);
@@ -60,11 +63,8 @@ Status flush_network_writes(int device) {
 }
 
 std::string pci_address(int device) {
-  context_of(device);
-  CUdevice handle = 0;
   char address[32] = {};
-  check(driver().cuDeviceGet(&handle, device), device, "finding it");
-  check(driver().cuDeviceGetPCIBusId(address, sizeof address, handle), device,
+  check(driver().cuDeviceGetPCIBusId(address, sizeof address, handle_of(device)), device,
         "asking where it is");
   std::string text = address;
   for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));

@@ -8,8 +8,9 @@
 /// What a network's device needs to write into memory of a GPU.
 namespace slip::gpu {
 
-/// A descriptor of a dma-buf of that memory, which the caller closes; -1 where there is none, and
-/// `why` says why not. Throws Error where there is no such GPU.
+/// A descriptor of a dma-buf of that memory, of which whole pages of the host's are allocated; the
+/// caller closes it. -1 where there is none, and `why` says why not. Throws Error where there is no
+/// such GPU.
 int open_dma_buf(int device, const std::byte* memory, std::size_t bytes, std::string* why);
 
 /// Why what a network's device has written could not be made visible to kernels; empty: it can.

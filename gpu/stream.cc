@@ -1,11 +1,13 @@
 #include "slipstream/gpu/stream.h"
 
 #include "slipstream/gpu/driver_internal.h"
+#include "slipstream/gpu/failures_internal.h"
 
 namespace slip::gpu {
 namespace {
 
 thread_local const Stream* bound = nullptr;
+thread_local bool is_detached = false;
 
 CUstream cuda(const Stream& stream) { return static_cast<CUstream>(stream.handle()); }
 CUevent cuda(const Event& event) { return static_cast<CUevent>(event.handle()); }
@@ -58,7 +60,16 @@ Status Stream::status() const {
 
 CurrentStream::CurrentStream(const Stream& stream) : before_(bound) { bound = &stream; }
 
+CurrentStream::CurrentStream(const std::optional<Stream>& stream) : before_(bound) {
+  if (stream) bound = &*stream;
+}
+
 CurrentStream::~CurrentStream() { bound = before_; }
+
+Detached::Detached() : before_(is_detached) { is_detached = true; }
+Detached::~Detached() { is_detached = before_; }
+
+bool detached() { return is_detached; }
 
 Stream current_stream(int device) {
   return bound != nullptr && bound->device() == device ? *bound : Stream(device, nullptr);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/time.h"
@@ -49,6 +50,8 @@ class Stream {
 class CurrentStream {
  public:
   explicit CurrentStream(const Stream& stream);
+  /// None: nothing changes.
+  explicit CurrentStream(const std::optional<Stream>& stream);
   ~CurrentStream();
   CurrentStream(const CurrentStream&) = delete;
   CurrentStream& operator=(const CurrentStream&) = delete;
@@ -56,6 +59,22 @@ class CurrentStream {
  private:
   const Stream* const before_;
 };
+
+/// While this lives, what this thread puts into memory of the host follows no stream: for services,
+/// whose messages have nothing to do with what GPUs work at. They nest.
+class Detached {
+ public:
+  Detached();
+  ~Detached();
+  Detached(const Detached&) = delete;
+  Detached& operator=(const Detached&) = delete;
+
+ private:
+  const bool before_;
+};
+
+/// Whether there is one.
+bool detached();
 
 /// Where this thread's work on `device` is enqueued.
 Stream current_stream(int device);
@@ -69,6 +88,7 @@ class Event {
   /// Throws Error.
   explicit Event(int device);
 
+  int device() const { return device_; }
   /// Marks all that is enqueued so far.
   Status record(const Stream& stream);
   /// What was marked last is done, or will never be: then the stream's status says why. True if

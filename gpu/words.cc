@@ -7,12 +7,9 @@
 namespace slip::gpu {
 
 bool can_wait_for_words(int device) {
-  context_of(device);
-  CUdevice handle = 0;
   int can = 0;
-  check(driver().cuDeviceGet(&handle, device), device, "finding it");
   check(driver().cuDeviceGetAttribute(&can, CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS,
-                                      handle),
+                                      handle_of(device)),
         device, "asking what its streams can do");
   return can != 0;
 }
