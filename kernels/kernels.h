@@ -12,8 +12,8 @@
 /// but must not overlap one partly. Thread-safe as long as no two threads touch the same output.
 ///
 /// Vectors in the memory of a GPU, all of one: the pass is enqueued on gpu::current_stream, and
-/// what fails shows in that stream's status. An average there has at most 240 inputs. What stands
-/// in no VectorView is the memory of the VectorView beside it.
+/// what fails shows in that stream's status. An average there has at most 1024 inputs, and a relay
+/// as many messages. What stands in no VectorView is the memory of the VectorView beside it.
 ///
 /// One seed, one history: element by element, inputs are accumulated in order, multiplied and then
 /// added, never fused. Every instruction set therefore gives the results of the plain loops in
@@ -73,6 +73,16 @@ struct RelayAverage {
 /// data counts for nothing. Errors as those of weighted_average.
 void relay(std::span<const VectorView> sums, ConstVectorView own,
            std::span<const ConstVectorView> messages, const RelayAverage* average = nullptr);
+
+/// out[i] = x[order[i]] for as many elements as `order` has, all below x.count. `out` is apart from
+/// `x`.
+void gather(VectorView out, ConstVectorView x, std::span<const std::uint32_t> order);
+
+/// x[order[i]] = sum_k weights[k] * inputs[k][i], in one pass: the average of a fragment goes to
+/// where its elements are. Inputs have as many elements as `order`, all below x.count and each
+/// there once, and are apart from `x`. Error as that of weighted_average.
+void scatter_average(VectorView x, std::span<const std::uint32_t> order,
+                     std::span<const ConstVectorView> inputs, std::span<const double> weights);
 
 /// out = x in bfloat16: the upper halves of the floats, rounded to nearest, ties to even. Error: at
 /// most 2^-8 (1 + 2^-16) |x| from 2^-126 on, where it does not round to infinity (from about

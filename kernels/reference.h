@@ -81,6 +81,25 @@ void relay(std::span<const VectorView> sums, ConstVectorView own,
   }
 }
 
+/// As kernels::gather.
+template <class T>
+void gather(VectorView out, ConstVectorView x, std::span<const std::uint32_t> order) {
+  for (std::size_t i = 0; i < order.size(); ++i) out.as<T>()[i] = x.as<T>()[order[i]];
+}
+
+/// As kernels::scatter_average.
+template <class T>
+void scatter_average(VectorView x, std::span<const std::uint32_t> order,
+                     std::span<const ConstVectorView> inputs, std::span<const double> weights) {
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    T sum = static_cast<T>(weights[0]) * inputs[0].as<T>()[i];
+    for (std::size_t k = 1; k < inputs.size(); ++k) {
+      sum += static_cast<T>(weights[k]) * inputs[k].as<T>()[i];
+    }
+    x.as<T>()[order[i]] = sum;
+  }
+}
+
 /// As kernels::to_bf16.
 template <class T>
 void to_bf16(std::span<std::uint16_t> out, ConstVectorView x) {

@@ -195,11 +195,7 @@ void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
   assert(valid(out, inputs, weights));
   assert(std::all_of(copies.begin(), copies.end(),
                      [&](VectorView copy) { return same_shape(copy, out); }));
-  if (out.on_gpu()) {
-    cuda::weighted_average(out, inputs, weights);
-    for (const VectorView& to : copies) copy(to, out);
-    return;
-  }
+  if (out.on_gpu()) return cuda::weighted_average(out, inputs, weights, copies);
   HWY_DYNAMIC_DISPATCH(average_and_copy)(out, inputs, weights, copies);
 }
 

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <cassert>
-#include <vector>
 
+#include "slipstream/kernels/cuda/cuda_internal.h"
 #include "slipstream/kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -129,30 +129,6 @@ HWY_EXPORT(relay);
   return a.data == nullptr || (a.dtype == b.dtype && a.count == b.count);
 }
 
-/// A pass for each vector that is written: sums are averages whose weights are 1, which is exact.
-void relay_on_gpu(std::span<const VectorView> sums, ConstVectorView own,
-                  std::span<const ConstVectorView> messages, const RelayAverage* average) {
-  // They keep their capacity.
-  thread_local std::vector<ConstVectorView> inputs;
-  thread_local std::vector<double> weights;
-  const auto write = [&](VectorView out, std::size_t left_out, double weight, ConstVectorView rest,
-                         double rest_weight) {
-    inputs.assign(1, own);
-    for (std::size_t k = 0; k < messages.size(); ++k) {
-      if (k != left_out && messages[k].data != nullptr) inputs.push_back(messages[k]);
-    }
-    weights.assign(inputs.size(), weight);
-    if (rest.data != nullptr) {
-      inputs.push_back(rest);
-      weights.push_back(rest_weight);
-    }
-    weighted_average(out, inputs, weights);
-  };
-  for (std::size_t k = 0; k < sums.size(); ++k) write(sums[k], k, 1, {}, 0);
-  if (average == nullptr) return;
-  write(average->out, messages.size(), average->weight, average->rest, average->rest_weight);
-}
-
 }  // namespace
 
 void relay(std::span<const VectorView> sums, ConstVectorView own,
@@ -161,7 +137,7 @@ void relay(std::span<const VectorView> sums, ConstVectorView own,
   assert(std::all_of(sums.begin(), sums.end(), [&](auto v) { return same_shape(v, own); }));
   assert(std::all_of(messages.begin(), messages.end(), [&](auto v) { return same_shape(v, own); }));
   assert(average == nullptr || (same_shape(average->out, own) && same_shape(average->rest, own)));
-  if (own.on_gpu()) return relay_on_gpu(sums, own, messages, average);
+  if (own.on_gpu()) return cuda::relay(sums, own, messages, average);
   HWY_DYNAMIC_DISPATCH(relay)(sums, own, messages, average);
 }
 

@@ -1,6 +1,9 @@
-#include <algorithm>
-#include <string>
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <type_traits>
+
+#include "slipstream/gpu/failures_internal.h"
 #include "slipstream/gpu/memory.h"
 #include "slipstream/gpu/stream.h"
 #include "slipstream/kernels/cuda/cuda_internal.h"
@@ -40,17 +43,27 @@ const T* elements(ConstVectorView x) {
   return static_cast<const T*>(x.data);
 }
 
-bool too_many(std::span<const ConstVectorView> inputs, int device) {
-  if (inputs.size() <= most_inputs) return false;
-  report({Code::not_supported, "GPU " + std::to_string(device) + ": an average of " +
-                                   std::to_string(inputs.size()) + " vectors; at most " +
-                                   std::to_string(most_inputs) + " fit a kernel"},
-         device);
-  return true;
+template <int most>
+using Room = std::integral_constant<int, most>;
+
+/// body(Room<most>()) with room for that many vectors in a list of a pass.
+template <class Body>
+void with_room(std::size_t vectors, int device, Body body) {
+  if (vectors <= few) return body(Room<few>());
+  if (vectors <= many) return body(Room<many>());
+  gpu::note({Code::not_supported, fmt::format("GPU {}: an average of {} vectors; at most {} fit a "
+                                              "kernel: take smaller groups or fewer neighbours",
+                                              device, vectors, many)},
+            device);
+}
+template <class Body>
+void with_type_and_room(ConstVectorView x, std::size_t vectors, Body body) {
+  with_room(vectors, x.device,
+            [&](auto most) { with_type(x.dtype, [&](auto zero) { body(zero, most); }); });
 }
 
-template <class T>
-void set(Terms<T>& terms, std::span<const ConstVectorView> inputs,
+template <class T, int most>
+void set(Terms<T, most>& terms, std::span<const ConstVectorView> inputs,
          std::span<const double> weights) {
   terms.count = static_cast<int>(inputs.size());
   for (std::size_t k = 0; k < inputs.size(); ++k) {
@@ -91,21 +104,22 @@ void narrow(std::span<std::uint16_t> out, ConstVectorView x) {
 }  // namespace
 
 void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
-                      std::span<const double> weights) {
-  if (too_many(inputs, out.device)) return;
-  with_type(out.dtype, [&]<class T>(T) {
-    Average<T> pass;
-    pass.out = elements<T>(out);
+                      std::span<const double> weights, std::span<const VectorView> copies) {
+  const auto enqueue_average = [&]<class T, int most>(T, Room<most>) {
+    Average<T, most> pass;
+    pass.outs = 0;
+    for (const VectorView& copy : copies) pass.out[pass.outs++] = elements<T>(copy);
+    pass.out[pass.outs++] = elements<T>(out);
     set(pass.terms, inputs, weights);
     enqueue(pass, out.count, out.device);
-  });
+  };
+  with_type_and_room(out, std::max(inputs.size(), copies.size() + 1), enqueue_average);
 }
 
 void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
                    std::span<const double> weights, ConstVectorView gradient, const SgdStep& step) {
-  if (too_many(inputs, out.device)) return;
-  with_type(out.dtype, [&]<class T>(T) {
-    AverageApply<T> pass;
+  with_type_and_room(out, inputs.size(), [&]<class T, int most>(T, Room<most>) {
+    AverageApply<T, most> pass;
     pass.out = elements<T>(out);
     pass.gradient = elements<T>(gradient);
     pass.velocity = step.momentum != 0 ? elements<T>(step.velocity) : nullptr;
@@ -117,9 +131,45 @@ void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
   });
 }
 
+void relay(std::span<const VectorView> sums, ConstVectorView own,
+           std::span<const ConstVectorView> messages, const RelayAverage* average) {
+  with_type_and_room(own, messages.size(), [&]<class T, int most>(T, Room<most>) {
+    Relay<T, most> pass{};
+    pass.own = elements<T>(own);
+    for (const ConstVectorView& message : messages) {
+      pass.message[pass.messages++] = elements<T>(message);
+    }
+    for (const VectorView& sum : sums) pass.sum[pass.sums++] = elements<T>(sum);
+    if (average != nullptr) {
+      pass.average = elements<T>(average->out);
+      pass.rest = elements<T>(average->rest);
+      pass.weight = static_cast<T>(average->weight);
+      pass.rest_weight = static_cast<T>(average->rest_weight);
+    }
+    enqueue(pass, own.count, own.device);
+  });
+}
+
+void gather(VectorView out, ConstVectorView x, std::span<const std::uint32_t> order) {
+  with_type(out.dtype, [&]<class T>(T) {
+    enqueue(Gather<T>{elements<T>(out), order.data(), elements<T>(x)}, out.count, out.device);
+  });
+}
+
+void scatter_average(VectorView x, std::span<const std::uint32_t> order,
+                     std::span<const ConstVectorView> inputs, std::span<const double> weights) {
+  with_type_and_room(x, inputs.size(), [&]<class T, int most>(T, Room<most>) {
+    ScatterAverage<T, most> pass;
+    pass.x = elements<T>(x);
+    pass.order = order.data();
+    set(pass.terms, inputs, weights);
+    enqueue(pass, order.size(), x.device);
+  });
+}
+
 void copy(VectorView out, ConstVectorView x) {
   const int device = out.on_gpu() ? out.device : x.device;
-  report(gpu::copy(out.data, x.data, x.bytes(), gpu::current_stream(device)), device);
+  gpu::note(gpu::copy(out.data, x.data, x.bytes(), gpu::current_stream(device)), device);
 }
 
 void to_bf16(std::span<std::uint16_t> out, ConstVectorView x) { narrow<ToBf16>(out, x); }

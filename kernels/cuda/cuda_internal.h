@@ -12,9 +12,14 @@
 namespace slip::kernels::cuda {
 
 void weighted_average(VectorView out, std::span<const ConstVectorView> inputs,
-                      std::span<const double> weights);
+                      std::span<const double> weights, std::span<const VectorView> copies = {});
 void average_apply(VectorView out, std::span<const ConstVectorView> inputs,
                    std::span<const double> weights, ConstVectorView gradient, const SgdStep& step);
+void relay(std::span<const VectorView> sums, ConstVectorView own,
+           std::span<const ConstVectorView> messages, const RelayAverage* average);
+void gather(VectorView out, ConstVectorView x, std::span<const std::uint32_t> order);
+void scatter_average(VectorView x, std::span<const std::uint32_t> order,
+                     std::span<const ConstVectorView> inputs, std::span<const double> weights);
 void copy(VectorView out, ConstVectorView x);
 void to_bf16(std::span<std::uint16_t> out, ConstVectorView x);
 void from_bf16(VectorView out, std::span<const std::uint16_t> x);

@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "slipstream/gpu/driver_internal.h"
+#include "slipstream/gpu/failures_internal.h"
 #include "slipstream/gpu/stream.h"
 #include "slipstream/kernels/cuda/launch_internal.h"
 
@@ -31,7 +32,7 @@ constexpr std::array<const char*, kernels> names = {
 using Functions = std::array<CUfunction, kernels>;
 
 /// On a GPU that is current.
-Functions load(int device) {
+Functions load_functions(int device) {
   Functions functions{};
   CUmodule module = nullptr;
   gpu::check(gpu::driver().cuModuleLoadData(&module, slip_gpu_code), device, "loading kernels");
@@ -53,7 +54,7 @@ const Functions* functions_of(int device) {
   Loaded& here = gpus[static_cast<std::size_t>(device)];
   std::call_once(here.once, [&] {
     try {
-      here.functions = std::make_unique<Functions>(load(device));
+      here.functions = std::make_unique<Functions>(load_functions(device));
     } catch (const Error& error) {
       gpu::note(error.status(), device);
     }
@@ -62,6 +63,11 @@ const Functions* functions_of(int device) {
 }
 
 }  // namespace
+
+void load(int device) {
+  const gpu::OnDevice here(device);
+  (void)functions_of(device);
+}
 
 void launch(Kernel kernel, int device, const void* pass, const Items& items) {
   if (items.count() == 0) return;
@@ -76,9 +82,7 @@ void launch(Kernel kernel, int device, const void* pass, const Items& items) {
   const CUresult result = gpu::driver().cuLaunchKernel(
       (*functions)[k], blocks, 1, 1, threads_of_block, 1, 1, 0, stream, parameters, nullptr);
   if (result != CUDA_SUCCESS) [[unlikely]]
-    report(gpu::failure(result, device, names[k]), device);
+    gpu::note(gpu::failure(result, device, names[k]), device);
 }
-
-void report(const Status& failure, int device) { gpu::note(failure, device); }
 
 }  // namespace slip::kernels::cuda

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "slipstream/base/error.h"
 #include "slipstream/kernels/cuda/passes_internal.h"
 
 #pragma GCC visibility push(hidden)
@@ -15,12 +14,13 @@ enum class Kernel : int {
       count
 };
 
-/// Enqueues a kernel on the calling thread's current stream of the GPU. The first call for a GPU
-/// loads all kernels there. What fails shows in the stream's status.
-void launch(Kernel kernel, int device, const void* pass, const Items& items);
+/// Loads all kernels, once. While a stream waits for a word this may have to wait for it: hence
+/// before. What fails shows in the status of the GPU's streams.
+void load(int device);
 
-/// The status of the GPU's streams shows `failure`, if it is one and the first.
-void report(const Status& failure, int device);
+/// Enqueues a kernel on the calling thread's current stream of the GPU, loaded or not. What fails
+/// shows in the stream's status.
+void launch(Kernel kernel, int device, const void* pass, const Items& items);
 
 }  // namespace slip::kernels::cuda
 

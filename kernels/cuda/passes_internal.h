@@ -9,8 +9,9 @@
 
 /// What the kernels on GPUs do, element by element: plain code that the host compiles, too, so that
 /// it is tested everywhere. A pass is a kernel's parameter; `at<W>(i)` does the elements [i, i + W)
-/// and reads all that it needs of them before it writes. `each_vector` calls its argument with the
-/// address of each vector. Operations and their order are those of reference.h.
+/// and reads all that it needs of an input before it writes what may be the same. `each_vector`
+/// calls its argument with the address of each vector that is read or written in packs,
+/// `each_scattered` with those of the others. Operations and their order are those of reference.h.
 namespace slip::kernels::cuda {
 
 /// W elements that are read or written at once, 16 bytes at a time.
@@ -48,14 +49,15 @@ SLIP_HOST_DEVICE inline void store(T* to, const Pack<T, W>& pack) {
   *reinterpret_cast<Pack<T, W>*>(to) = pack;
 }
 
-/// The inputs of one average: what fits into a kernel's 4 KB of parameters.
-constexpr int most_inputs = 240;
+/// Lists of a pass's vectors have room for a few, or for as many as a kernel's parameters take.
+constexpr int few = 32;
+constexpr int many = 1024;
 
-template <class T>
+template <class T, int most>
 struct Terms {
   int count;
-  const T* input[most_inputs];
-  T weight[most_inputs];
+  const T* input[most];
+  T weight[most];
 
   template <int W>
   SLIP_HOST_DEVICE Pack<T, W> sum(std::size_t i) const {
@@ -77,24 +79,27 @@ struct Terms {
   }
 };
 
-template <class T>
+/// The average goes to each of `out`.
+template <class T, int most>
 struct Average {
-  T* out;
-  Terms<T> terms;
+  int outs;
+  T* out[most];
+  Terms<T, most> terms;
 
   template <int W>
   SLIP_HOST_DEVICE void at(std::size_t i) const {
-    store<W>(out + i, terms.template sum<W>(i));
+    const Pack<T, W> average = terms.template sum<W>(i);
+    for (int k = 0; k < outs; ++k) store<W>(out[k] + i, average);
   }
 
   template <class F>
   void each_vector(F f) {
-    f(out);
+    for (int k = 0; k < outs; ++k) f(out[k]);
     terms.each_vector(f);
   }
 };
 
-template <class T>
+template <class T, int most>
 struct AverageApply {
   T* out;
   const T* gradient;
@@ -102,7 +107,7 @@ struct AverageApply {
   T learning_rate;
   T momentum;
   T weight_decay;
-  Terms<T> terms;
+  Terms<T, most> terms;
 
   template <int W>
   SLIP_HOST_DEVICE void at(std::size_t i) const {
@@ -125,6 +130,110 @@ struct AverageApply {
     f(gradient);
     if (velocity != nullptr) f(velocity);
     terms.each_vector(f);
+  }
+};
+
+/// A round of RelaySum. What of the sums is common to those that follow is added once: the order
+/// stays what it is. The average comes last, as it may overwrite `own`.
+template <class T, int most>
+struct Relay {
+  const T* own;
+  int messages;
+  int sums;                // as many, or none
+  const T* message[most];  // null: it is missing
+  T* sum[most];
+  T* average;     // null: none is wanted
+  const T* rest;  // null: nothing stands for what is missing
+  T weight;
+  T rest_weight;
+
+  template <int W>
+  SLIP_HOST_DEVICE void at(std::size_t i) const {
+    const Pack<T, W> mine = load<W>(own + i);
+    Pack<T, W> before = mine;
+    for (int k = 0; k < sums; ++k) {
+      Pack<T, W> all = before;
+      for (int from = k + 1; from < messages; ++from) add(all, T(1), message[from], i);
+      store<W>(sum[k] + i, all);
+      add(before, T(1), message[k], i);
+    }
+    if (average == nullptr) return;
+    Pack<T, W> mean = mine;
+    for (int e = 0; e < W; ++e) mean.at[e] = weight * mean.at[e];
+    for (int k = 0; k < messages; ++k) add(mean, weight, message[k], i);
+    add(mean, rest_weight, rest, i);
+    store<W>(average + i, mean);
+  }
+
+  template <class F>
+  void each_vector(F f) {
+    const auto if_there = [&](auto& vector) {
+      if (vector != nullptr) f(vector);
+    };
+    f(own);
+    for (int k = 0; k < messages; ++k) if_there(message[k]);
+    for (int k = 0; k < sums; ++k) f(sum[k]);
+    if_there(average);
+    if_there(rest);
+  }
+
+ private:
+  template <int W>
+  SLIP_HOST_DEVICE static void add(Pack<T, W>& to, T scale, const T* from, std::size_t i) {
+    if (from == nullptr) return;
+    const Pack<T, W> x = load<W>(from + i);
+    for (int e = 0; e < W; ++e) to.at[e] += scale * x.at[e];
+  }
+};
+
+/// out[i] = x[order[i]].
+template <class T>
+struct Gather {
+  T* out;
+  const std::uint32_t* order;
+  const T* x;
+
+  template <int W>
+  SLIP_HOST_DEVICE void at(std::size_t i) const {
+    const Pack<std::uint32_t, W> places = load<W>(order + i);
+    Pack<T, W> pack;
+    for (int e = 0; e < W; ++e) pack.at[e] = x[places.at[e]];
+    store<W>(out + i, pack);
+  }
+
+  template <class F>
+  void each_vector(F f) {
+    f(out);
+    f(order);
+  }
+  template <class F>
+  void each_scattered(F f) {
+    f(x);
+  }
+};
+
+/// x[order[i]] = the average's element i.
+template <class T, int most>
+struct ScatterAverage {
+  T* x;
+  const std::uint32_t* order;
+  Terms<T, most> terms;
+
+  template <int W>
+  SLIP_HOST_DEVICE void at(std::size_t i) const {
+    const Pack<std::uint32_t, W> places = load<W>(order + i);
+    const Pack<T, W> average = terms.template sum<W>(i);
+    for (int e = 0; e < W; ++e) x[places.at[e]] = average.at[e];
+  }
+
+  template <class F>
+  void each_vector(F f) {
+    f(order);
+    terms.each_vector(f);
+  }
+  template <class F>
+  void each_scattered(F f) {
+    f(x);
   }
 };
 
@@ -179,6 +288,22 @@ struct Widen {
 };
 
 template <class T>
+using AverageOfFew = Average<T, few>;
+template <class T>
+using AverageOfMany = Average<T, many>;
+template <class T>
+using AverageApplyOfFew = AverageApply<T, few>;
+template <class T>
+using AverageApplyOfMany = AverageApply<T, many>;
+template <class T>
+using RelayOfFew = Relay<T, few>;
+template <class T>
+using RelayOfMany = Relay<T, many>;
+template <class T>
+using ScatterAverageOfFew = ScatterAverage<T, few>;
+template <class T>
+using ScatterAverageOfMany = ScatterAverage<T, many>;
+template <class T>
 using ToBf16 = Narrow<Bf16, T>;
 template <class T>
 using FromBf16 = Widen<Bf16, T>;
@@ -227,12 +352,19 @@ Items items_of(Pass& pass, std::size_t count) {
 
 /// All kernels: the name's first part and the pass, for float and double; and a pack's elements of
 /// each.
-#define SLIP_CUDA_KERNELS(X)           \
-  X(average, Average, 4, 2)            \
-  X(average_apply, AverageApply, 4, 2) \
-  X(to_bf16, ToBf16, 8, 8)             \
-  X(from_bf16, FromBf16, 8, 8)         \
-  X(to_fp16, ToFp16, 8, 8)             \
+#define SLIP_CUDA_KERNELS(X)                             \
+  X(average, AverageOfFew, 4, 2)                         \
+  X(average_of_many, AverageOfMany, 4, 2)                \
+  X(average_apply, AverageApplyOfFew, 4, 2)              \
+  X(average_apply_of_many, AverageApplyOfMany, 4, 2)     \
+  X(relay, RelayOfFew, 4, 2)                             \
+  X(relay_of_many, RelayOfMany, 4, 2)                    \
+  X(gather, Gather, 4, 2)                                \
+  X(scatter_average, ScatterAverageOfFew, 4, 2)          \
+  X(scatter_average_of_many, ScatterAverageOfMany, 4, 2) \
+  X(to_bf16, ToBf16, 8, 8)                               \
+  X(from_bf16, FromBf16, 8, 8)                           \
+  X(to_fp16, ToFp16, 8, 8)                               \
   X(from_fp16, FromFp16, 8, 8)
 
 }  // namespace slip::kernels::cuda
