@@ -42,6 +42,12 @@ struct __attribute__((visibility("hidden"))) FaultProxy::State {
     return stream ? std::optional<gpu::CurrentStream>(std::in_place, *stream) : std::nullopt;
   }
 
+  /// Whose memory holds a payload back: the GPU's, too, for what it reads in pinned memory.
+  int holder(const RemoteRegion& to, const void* from, std::size_t bytes) const {
+    if (to.device == gpu::host || bytes == 0) return gpu::host;
+    return stream && gpu::reaches(stream->device(), from) ? stream->device() : gpu::device_of(from);
+  }
+
   Status now(const Put& put) {
     const auto here = enter_stream();
     const void* from = put.payload.data();
@@ -125,9 +131,8 @@ Status FaultProxy::post(const RemoteRegion& to, std::size_t offset, const void* 
     const gpu::Stream callers = gpu::current_stream(state_->stream->device());
     if (Status s = callers.synchronize(); !s) return s;
   }
-  const int device = to.device == gpu::host || bytes == 0 ? gpu::host : gpu::device_of(from);
-  State::Put put{state_->regions.at(to.memory.get()), offset, HeldPayload(device, from, bytes),
-                 signal};
+  State::Put put{state_->regions.at(to.memory.get()), offset,
+                 HeldPayload(state_->holder(to, from, bytes), from, bytes), signal};
   if (bytes > 0 && state_->random.uniform() < plan.corrupt_probability) {
     put.payload.damage(state_->random.below(bytes));
   }

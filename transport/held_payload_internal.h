@@ -14,10 +14,11 @@
 
 namespace slip {
 
-/// A copy of what is put, to be put later, in memory of the same kind.
+/// A copy of what is put, to be put later.
 class HeldPayload {
  public:
-  /// `device`: whose memory `from` is. It waits until a GPU has done what is enqueued.
+  /// `device`: whose memory holds it, and which reads `from`. It waits until a GPU has done what is
+  /// enqueued.
   HeldPayload(int device, const void* from, std::size_t bytes) : bytes_(bytes) {
     const auto* source = static_cast<const std::byte*>(from);
     if (device == gpu::host) {

@@ -31,7 +31,9 @@ class MixedTransport final : public Transport {
     return of(to).put_signal(to, offset, from, bytes, word_offset, word);
   }
   bool copies_at_post() const override { return false; }
-  bool drained(int peer) override { return is_near_(peer) || far_->drained(peer); }
+  bool drained(int peer) override {
+    return is_near_(peer) ? near_->drained(peer) : far_->drained(peer);
+  }
   int progress_fd() const override { return poll_fd_; }
   void arm() override;
   void progress() override;
@@ -40,7 +42,7 @@ class MixedTransport final : public Transport {
 
  private:
   Transport& of(const RemoteRegion& region) const {
-    return region.mapped() ? *near_ : static_cast<Transport&>(*far_);
+    return region.wakeup ? *near_ : static_cast<Transport&>(*far_);
   }
 
   const std::string name_;  // "shm+ucx"

@@ -78,6 +78,27 @@ bool NetworkEngine::land(const SharedMemory& region, const Arrival& arrival) {
   return true;
 }
 
+bool NetworkEngine::has_to_wait(const Question& question) {
+  if (!announcer_) return false;
+  Waiting& waiting = waiting_questions_.emplace_back(Waiting{question});
+  after_words(waiting.is_settled);
+  return true;
+}
+
+void NetworkEngine::after_words(Word& done) {
+  if (announcer_) return announcer_->announce(nullptr, &done, 1, Bell::progress);
+  done = 1;
+}
+
+std::optional<Question> NetworkEngine::next_settled() {
+  if (waiting_questions_.empty()) return {};
+  Waiting& first = waiting_questions_.front();
+  if (std::atomic_ref<Word>(first.is_settled).load(std::memory_order_acquire) == 0) return {};
+  const Question question = first.question;
+  waiting_questions_.pop_front();
+  return question;
+}
+
 void NetworkEngine::add_loss(const Status& why) {
   losses_.push_back(why);
   parking_.nudge();

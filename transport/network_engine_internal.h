@@ -1,16 +1,18 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "slipstream/base/error.h"
+#include "slipstream/base/steady_clock_internal.h"
 #include "slipstream/base/time.h"
 #include "slipstream/base/word.h"
 #include "slipstream/transport/doorbell.h"
@@ -21,8 +23,6 @@
 #pragma GCC visibility push(hidden)
 
 namespace slip {
-
-inline Time steady_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
 /// Tells one life of a worker from the next.
 std::uint64_t draw_life();
@@ -50,6 +50,14 @@ struct Arrival {
   std::uint64_t word_offset = 0;
   Word word = 0;
 };
+
+/// What a peer asks that waits for `drained`: whether everything before its question has taken
+/// effect.
+struct Question {
+  std::uint64_t life = 0;  // the peer's
+  std::uint64_t number = 0;
+};
+
 /// What the engines of networks share: a lock, how their worker and their progress thread sleep and
 /// are woken, and what is told of peers that are lost.
 class NetworkEngine {
@@ -72,8 +80,14 @@ class NetworkEngine {
   void ring(Bell bell);
   /// Writes it there, and rings. False if it does not fit: a peer has sent it.
   bool land(const SharedMemory& region, const Arrival& arrival);
+  /// False: it has, as far as the network has brought it. True: something is still on its way to a
+  /// GPU; `next_settled` gives the question when it is there.
+  bool has_to_wait(const Question& question);
+  std::optional<Question> next_settled();
+  /// Sets `done` to 1, and wakes the progress thread, once all words that have come are announced.
+  void after_words(Word& done);
   /// To be freed by `free_memory`: a GPU's waits until the GPU has done its work, which may have to
-  /// take the lock.
+  /// wait for what only the lock's next owner brings.
   void add_freed(SharedMemory memory) { freed_.push_back(std::move(memory)); }
   /// To be told by `tell_losses`, soon.
   void add_loss(const Status& why);
@@ -100,7 +114,13 @@ class NetworkEngine {
   std::shared_ptr<Announcer> announcer_;  // null: words are stored as they come
 
  private:
+  struct Waiting {
+    Question question;
+    Word is_settled = 0;  // announced, as a word is. Acquire: pairs with the announcer's release
+  };
+
   const Duration peer_timeout_;
+  std::deque<Waiting> waiting_questions_;  // which stay where they are
   std::vector<SharedMemory> freed_;
   std::vector<Status> losses_;  // not told yet
   std::function<void(const Status&)> lost_;
@@ -148,6 +168,7 @@ class EngineTransport : public Interface {
   int progress_fd() const override { return engine_->progress_fd(); }
   void arm() override { engine_->arm(); }
   void progress() override { engine_->progress(); }
+  void attend() override { engine_->attend(); }
   void drive() override { engine_->drive(); }
   void rest() override { engine_->rest(); }
   void on_lost(std::function<void(const Status&)> lost) override {

@@ -15,4 +15,9 @@ std::optional<Region> NetworkTransport::share_gpu(const Region&, Bell, std::shar
   return std::nullopt;
 }
 
+std::shared_ptr<void> NetworkTransport::hold_source(const RemoteRegion&, const std::byte*,
+                                                    std::size_t) {
+  return nullptr;
+}
+
 }  // namespace slip

@@ -28,13 +28,13 @@ class Landing {
 class Announcer {
  public:
   virtual ~Announcer() = default;
-  /// `memory` keeps `at`.
+  /// `memory` keeps `at`; null: its owner does, until the call behind what came before is done.
   virtual void announce(const std::shared_ptr<std::byte>& memory, Word* at, Word word,
                         Bell bell) = 0;
 };
 
 /// A transport that reaches other hosts. It is driven by a progress thread, and it notices by
-/// itself that a peer is lost.
+/// itself that a peer is lost: a put of nothing only says whether it is.
 class NetworkTransport : public Transport {
  public:
   /// Makes a region of another transport reachable through this one, as long as its memory lives;
@@ -51,6 +51,12 @@ class NetworkTransport : public Transport {
   virtual Region share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
                        std::shared_ptr<Landing> landing) = 0;
 
+  /// Where the network's devices read memory of a GPU by themselves: keeps `from`, which lies in a
+  /// region, for one put to `to` that is posted later. It may be written again as the network's
+  /// other sources may. Null: what is put has to be in memory of the host.
+  virtual std::shared_ptr<void> hold_source(const RemoteRegion& to, const std::byte* from,
+                                            std::size_t bytes);
+
   /// From now on words that come into regions without a landing are stored by `announcer`, too.
   virtual void announce_by(std::shared_ptr<Announcer> announcer) = 0;
 
@@ -63,6 +69,9 @@ class NetworkTransport : public Transport {
   /// but that of regions which it has attached to, which stays reserved after they are freed. Its
   /// next life may connect. Nobody is told of the loss.
   virtual void disconnect(int peer) = 0;
+
+  /// Drives as `progress` does: for a thread that waits in a put, on which others may depend.
+  virtual void attend() = 0;
 
   /// Wakes whoever sleeps until a word comes. From any thread.
   virtual void ring(Bell bell) = 0;

@@ -2,12 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
+#include "slipstream/base/steady_clock_internal.h"
 
 namespace slip {
 namespace {
-
-Time steady_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
 /// What `attach` hides in a region's handle: the region of the transport below.
 const RemoteRegion& below(const RemoteRegion& region) {

@@ -23,13 +23,12 @@ Status out_of_bounds(const RemoteRegion& to, std::size_t offset, std::size_t byt
 }
 
 Status check_source(const RemoteRegion& to, const void* from, int device) {
-  const int source = gpu::device_of(from);
-  if (source == device) [[likely]]
+  if (gpu::reaches(device, from)) [[likely]]
     return {};
   return {Code::invalid_argument,
           fmt::format("a put into memory of a GPU at rank {} takes its payload from {}, and was "
                       "given {}; copy it there first",
-                      to.peer, gpu::describe(device), gpu::describe(source)),
+                      to.peer, gpu::describe(device), gpu::describe(gpu::device_of(from))),
           to.peer};
 }
 

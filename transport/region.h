@@ -78,15 +78,18 @@ struct RemoteRegion {
   Bell bell = Bell::worker;
   /// The mapping, or the backend's own handle; keeps it alive.
   std::shared_ptr<std::byte> memory;
-  /// Set where load and store reach `memory`, those of kernels where it is a GPU's. Else everything
-  /// goes through Transport::put.
+  /// How the owner is woken, where it is on this host and nothing comes between.
   std::shared_ptr<const Wakeup> wakeup;
   /// The owner's GPU, as the owner numbers it, or gpu::host; and where load and store reach the
   /// words of its memory, if they do.
   int device = gpu::host;
   std::byte* words = nullptr;
+  /// Of a GPU that this worker's does not reach, but by copies that go by way of the host.
+  bool detour = false;
 
-  bool mapped() const { return wakeup != nullptr; }
+  /// Load and store reach `memory`, those of kernels where it is a GPU's. Else everything goes
+  /// through Transport::put.
+  bool mapped() const { return wakeup != nullptr && !detour; }
 
   bool contains(std::size_t offset, std::size_t count) const {
     return offset <= bytes && count <= bytes - offset;

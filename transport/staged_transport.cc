@@ -8,8 +8,12 @@
 #include <optional>
 #include <string>
 
+#include "slipstream/base/align_internal.h"
+#include "slipstream/gpu/failures_internal.h"
 #include "slipstream/gpu/memory.h"
+#include "slipstream/gpu/page_internal.h"
 #include "slipstream/gpu/rdma.h"
+#include "slipstream/transport/departures_internal.h"
 #include "slipstream/transport/stream_calls_internal.h"
 
 namespace slip {
@@ -21,10 +25,6 @@ struct DeviceKey {
   std::uint64_t magic = expected;
   std::int64_t device = gpu::host;  // as the owner numbers it
 };
-
-constexpr std::size_t piece_bytes = std::size_t{512} << 10;
-constexpr std::size_t pieces = 16;
-constexpr std::size_t gpu_page = std::size_t{2} << 20;
 
 /// The receiving end. What fails here shows in the stream's status, which the world watches.
 class Arrivals final : public Announcer {
@@ -38,9 +38,9 @@ class Arrivals final : public Announcer {
   void announce(const std::shared_ptr<std::byte>& memory, Word* at, Word word, Bell bell) override {
     const Announcement said{&network_, memory, at, word, bell};
     if (stream_.idle()) return said();
-    auto* const place = words_.take_or_add();
-    place->call = said;
-    (void)words_.enqueue(place, stream_);
+    auto& place = words_.take_or_add();
+    place.item = said;
+    gpu::note(words_.enqueue(place, stream_), stream_.device());
   }
 
  private:
@@ -71,14 +71,16 @@ class GpuLanding final : public Landing {
              Bell bell)
       : arrivals_(std::move(arrivals)),
         region_(std::move(region)),
-        words_(std::make_shared<Region>(region_), region_.words()),
         pinned_(std::move(pinned)),
         bell_(bell) {}
   ~GpuLanding() override { (void)arrivals_->stream().synchronize(); }
 
   void place(std::size_t offset, const std::byte* from, std::size_t bytes) override {
     if (!pinned_) {
-      (void)gpu::copy(region_.data() + offset, from, bytes, arrivals_->stream());
+      keep(gpu::copy(region_.data() + offset, from, bytes, arrivals_->stream()));
+      // What this worker puts to itself is in pinned memory, which is read later, and used again
+      // when this returns.
+      if (gpu::reaches(region_.device(), from)) keep(arrivals_->stream().synchronize());
     } else if (bytes > 0) {
       std::memcpy(pinned_.get() + offset, from, bytes);
       came(offset, bytes);
@@ -86,90 +88,87 @@ class GpuLanding final : public Landing {
   }
 
   void came(std::size_t offset, std::size_t bytes) override {
-    if (!pinned_) return;
-    (void)gpu::copy(region_.data() + offset, pinned_.get() + offset, bytes, arrivals_->stream());
+    keep(pinned_ ? gpu::copy(region_.data() + offset, pinned_.get() + offset, bytes,
+                             arrivals_->stream())
+                 : gpu::flush_network_writes(region_.device()));
   }
 
+  /// The word is kept by this, which goes after the call: who frees a GPU's memory waits for the
+  /// GPU, and a call's place is used again where nobody may.
   void announce(std::size_t offset, Word word) override {
-    if (!pinned_ && !gpu::flush_network_writes(region_.device())) return;
-    arrivals_->announce(words_, reinterpret_cast<Word*>(words_.get() + offset), word, bell_);
+    if (is_lost_) return;
+    arrivals_->announce(nullptr, reinterpret_cast<Word*>(region_.words() + offset), word, bell_);
   }
 
  private:
+  void keep(const Status& status) {
+    if (status) return;
+    is_lost_ = true;
+    gpu::note(status, region_.device());
+  }
+
   const std::shared_ptr<Arrivals> arrivals_;
   const Region region_;
-  const std::shared_ptr<std::byte> words_;
   const std::shared_ptr<std::byte> pinned_;
   const Bell bell_;
+  bool is_lost_ = false;  // something that has come
 };
 
 }  // namespace
 
-/// What a worker with memory of a GPU has: the receiving end, and of the sending one what is on its
-/// way.
+/// What a worker with memory of a GPU has.
 struct __attribute__((visibility("hidden"))) StagedTransport::Ends {
-  /// A piece of a put, once it is in pinned memory.
-  struct Piece {
-    Ends* ends = nullptr;
-    std::byte* pinned = nullptr;  // its own
-    RemoteRegion to;
-    std::size_t offset = 0;
-    std::size_t bytes = 0;
-    std::optional<Signal> signal;
+  Ends(int of, NetworkTransport& over, const StreamLimits& limits)
+      : device(of),
+        network(over),
+        arrivals(std::make_shared<Arrivals>(of, over)),
+        departures(of, over, limits) {}
 
-    void operator()() const {
-      NetworkTransport& network = ends->network;
-      const Status status =
-          signal ? network.put_signal(to, offset, pinned, bytes, signal->offset, signal->word)
-                 : network.put(to, offset, pinned, bytes);
-      if (!status) ends->fail(status);
+  Status put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
+             const std::optional<Departures::WordAt>& word) {
+    // What fails later, the network or the world's watch of the GPU tells.
+    if (Status s = network.put(to, 0, nullptr, 0); !s) return s;
+    if (Status s = gpu::noted(device); !s) return s;
+    if (bytes == 0 && !word) return {};
+    const gpu::Stream stream = gpu::current_stream(device);
+    // The host's payloads are control messages. They keep their order behind what is enqueued.
+    const bool is_hosts = to.device == gpu::host && bytes > 0;
+    if (is_hosts || (bytes == 0 && stream.idle())) {
+      if (is_hosts) {
+        if (Status s = departures.await_idle(stream); !s) return s;
+      }
+      departures.post();
+      return word ? network.put_signal(to, offset, from, bytes, word->offset, word->word)
+                  : network.put(to, offset, from, bytes);
     }
-  };
-
-  Ends(int device, NetworkTransport& over)
-      : network(over),
-        arrivals(std::make_shared<Arrivals>(device, over)),
-        memory(gpu::allocate_pinned(device, pieces * piece_bytes)),
-        mark(over.doorbell()) {}
-
-  /// For a place that is taken for the first time.
-  std::byte* next_pinned() {
-    return memory.get() + piece_bytes * used.fetch_add(1, std::memory_order_relaxed);
+    if (bytes > 0) {
+      if (Status s = check_source(to, from, device); !s) return s;
+    }
+    return departures.put(to, offset, static_cast<const std::byte*>(from), bytes, word, stream);
   }
 
-  void fail(const Status& status) {
-    const std::lock_guard lock(mutex);
-    if (failure) failure = status;
-  }
-  Status first_failure() {
-    const std::lock_guard lock(mutex);
-    return failure;
-  }
-
+  const int device;
   NetworkTransport& network;
   const std::shared_ptr<Arrivals> arrivals;
-  const std::shared_ptr<std::byte> memory;
-  std::atomic<std::size_t> used{0};
-  StreamCalls<Piece> calls{pieces};
-  StreamMark mark;
-  std::mutex mutex;  // guards failure
-  Status failure;    // of a piece; told by the next put
+  Departures departures;
 };
 
-StagedTransport::StagedTransport(std::unique_ptr<NetworkTransport> network)
-    : network_(std::move(network)) {}
+StagedTransport::StagedTransport(std::unique_ptr<NetworkTransport> network, StreamLimits limits)
+    : network_(std::move(network)), limits_(std::move(limits)) {}
 
 /// What is enqueued refers to this.
 StagedTransport::~StagedTransport() {
   if (device() == gpu::host) return;
   (void)gpu::synchronize(device());
+  ends_->departures.post();
   network_->announce_by(nullptr);
+  (void)ends_->arrivals->stream().synchronize();  // who posts takes in what has come
 }
 
 void StagedTransport::adopt(int device) {
   const std::lock_guard lock(adopting_);
   if (this->device() == gpu::host) {
-    ends_ = std::make_unique<Ends>(device, *network_);
+    ends_ = std::make_unique<Ends>(device, *network_, limits_);
     network_->announce_by(ends_->arrivals);
     device_.store(device, std::memory_order_release);
   }
@@ -185,8 +184,7 @@ Region StagedTransport::allocate(std::size_t bytes, Bell bell, int device) {
     std::shared_ptr<std::byte> payload, words;
   };
   const auto memory = std::make_shared<Memory>();
-  // Whole pages of the GPU's, so that nothing else is shared with it.
-  memory->payload = gpu::allocate(device, (bytes + gpu_page - 1) / gpu_page * gpu_page);
+  memory->payload = gpu::allocate(device, round_up(bytes, gpu::page));
   memory->words = gpu::allocate_pinned(device, bytes);
   return share({device, {memory, memory->payload.get()}, memory->words.get(), bytes, std::string()},
                bell);
@@ -235,67 +233,37 @@ RemoteRegion StagedTransport::attach(int peer, std::string_view text) {
 
 Status StagedTransport::put(const RemoteRegion& to, std::size_t offset, const void* from,
                             std::size_t bytes) {
-  if (device() == gpu::host) [[likely]]
+  if (!follows(to)) [[likely]]
     return network_->put(to, offset, from, bytes);
   if (!to.contains(offset, bytes)) [[unlikely]]
     return out_of_bounds(to, offset, bytes);
-  return post(to, offset, from, bytes, nullptr);
+  return ends_->put(to, offset, from, bytes, std::nullopt);
 }
 
 Status StagedTransport::put_signal(const RemoteRegion& to, std::size_t offset, const void* from,
                                    std::size_t bytes, std::size_t word_offset, Word word) {
-  if (device() == gpu::host) [[likely]]
+  if (!follows(to)) [[likely]]
     return network_->put_signal(to, offset, from, bytes, word_offset, word);
   if (!to.contains(offset, bytes)) [[unlikely]]
     return out_of_bounds(to, offset, bytes);
   if (!to.contains(word_offset, sizeof word) || word_offset % sizeof word != 0) [[unlikely]]
     return out_of_bounds(to, word_offset, sizeof word);
-  const Signal signal{word_offset, word};
-  return post(to, offset, from, bytes, &signal);
-}
-
-Status StagedTransport::post(const RemoteRegion& to, std::size_t offset, const void* from,
-                             std::size_t bytes, const Signal* signal) {
-  if (Status s = ends_->first_failure(); !s) return s;
-  const gpu::Stream stream = gpu::current_stream(device());
-  if (to.device == gpu::host && bytes > 0) {
-    // The host's payloads are control messages. They keep their order behind what is enqueued.
-    if (Status s = stream.synchronize(); !s) return s;
-    return signal != nullptr
-               ? network_->put_signal(to, offset, from, bytes, signal->offset, signal->word)
-               : network_->put(to, offset, from, bytes);
-  }
-  if (bytes == 0 && signal == nullptr) return {};
-  if (bytes > 0) {
-    if (Status s = check_source(to, from, device()); !s) return s;
-  }
-  ends_->mark.count();
-  std::size_t done = 0;
-  do {
-    auto* const place = ends_->calls.take(stream);
-    if (place == nullptr) return stream.status();
-    Ends::Piece& piece = place->call;
-    piece.ends = ends_.get();
-    if (piece.pinned == nullptr) piece.pinned = ends_->next_pinned();
-    piece.to = to;
-    piece.offset = offset + done;
-    piece.bytes = std::min(piece_bytes, bytes - done);
-    const auto* source = static_cast<const std::byte*>(from) + done;
-    done += piece.bytes;
-    piece.signal.reset();
-    if (done == bytes && signal != nullptr) piece.signal = *signal;
-    if (Status s = gpu::copy(piece.pinned, source, piece.bytes, stream); !s) {
-      ends_->calls.give_back(place);
-      return s;
-    }
-    if (Status s = ends_->calls.enqueue(place, stream); !s) return s;
-  } while (done < bytes);
-  return {};
+  return ends_->put(to, offset, from, bytes, Departures::WordAt{word_offset, word});
 }
 
 bool StagedTransport::drained(int peer) {
   if (device() == gpu::host) return network_->drained(peer);
-  return ends_->mark.passed(gpu::current_stream(device())) && network_->drained(peer);
+  return ends_->departures.posted(gpu::current_stream(device())) && network_->drained(peer);
+}
+
+void StagedTransport::progress() {
+  network_->progress();
+  if (device() != gpu::host) ends_->departures.post();
+}
+
+void StagedTransport::drive() {
+  if (device() != gpu::host) ends_->departures.post();
+  network_->drive();
 }
 
 }  // namespace slip

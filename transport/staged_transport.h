@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "slipstream/transport/await_stream.h"
 #include "slipstream/transport/network_transport.h"
 
 namespace slip {
@@ -18,11 +19,14 @@ namespace slip {
 /// what they have written is flushed before its word is stored. Else a region has pinned memory of
 /// the same size, into which peers put; what has come is copied from there to where it belongs, on
 /// one stream for all regions, and words follow on it.
-/// Where it sends, a put is copied on gpu::current_stream into pinned pieces, each of which is put
-/// when it is full, while the next is copied. A worker has memory of one GPU.
+/// Where it sends, a put follows what is enqueued on gpu::current_stream. Out of a region that the
+/// network's devices can read it is posted from where it is. All else is copied into pinned pieces,
+/// each of which is posted when it is full, while the next is copied; by whoever drives. While all
+/// are full a put waits for the network, which it drives, and the stream; where its payload is the
+/// host's it waits for the stream, always. A worker has memory of one GPU.
 class StagedTransport final : public NetworkTransport {
  public:
-  explicit StagedTransport(std::unique_ptr<NetworkTransport> network);
+  explicit StagedTransport(std::unique_ptr<NetworkTransport> network, StreamLimits limits = {});
   ~StagedTransport() override;
 
   std::string_view name() const override { return network_->name(); }
@@ -41,8 +45,9 @@ class StagedTransport final : public NetworkTransport {
   bool drained(int peer) override;
   int progress_fd() const override { return network_->progress_fd(); }
   void arm() override { network_->arm(); }
-  void progress() override { network_->progress(); }
-  void drive() override { network_->drive(); }
+  void progress() override;
+  void attend() override { network_->attend(); }
+  void drive() override;
   void rest() override { network_->rest(); }
   void announce_by(std::shared_ptr<Announcer> announcer) override {
     network_->announce_by(std::move(announcer));
@@ -56,18 +61,17 @@ class StagedTransport final : public NetworkTransport {
 
  private:
   struct Ends;
-  struct Signal {
-    std::size_t offset;
-    Word word;
-  };
 
   /// Acquire: `ends_` is there. Pairs with the release in `adopt`.
   int device() const { return device_.load(std::memory_order_acquire); }
+  /// What is put there follows a stream.
+  bool follows(const RemoteRegion& to) const {
+    return device() != gpu::host && !(to.device == gpu::host && gpu::detached());
+  }
   void adopt(int device);
-  Status post(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
-              const Signal* signal);
 
   const std::shared_ptr<NetworkTransport> network_;  // regions may outlive this
+  const StreamLimits limits_;
   std::mutex adopting_;
   std::atomic<int> device_{gpu::host};  // of this worker's memory; set once
   std::unique_ptr<Ends> ends_;          // once there is a device

@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "slipstream/gpu/device.h"
 #include "slipstream/gpu/words.h"
 
 namespace slip {
@@ -42,20 +43,28 @@ Status StreamWaits::wait(const Region& region, std::size_t offset, Word word,
                          const gpu::Stream& stream) {
   std::byte* const at = region.words() + offset;
   std::byte* const page = at - reinterpret_cast<std::uintptr_t>(at) % page_bytes;
-  const std::lock_guard lock(mutex_);
-  if (released_) return {};
-  if (!pages_.contains(page)) {
-    try {
-      pages_[page] = {region, gpu::pin(device_, page, page_bytes)};
-    } catch (const Error& error) {
-      pages_.erase(page);
-      return error.status();
+  auto* const awaited = reinterpret_cast<Word*>(at);
+  {
+    const std::lock_guard lock(pinning_);
+    if (!pages_.contains(page)) {
+      try {
+        // Words that a network writes are pinned from the start, and may not be twice.
+        const bool is_pinned = gpu::reaches(device_, at);
+        pages_[page] = {region, is_pinned ? nullptr : gpu::pin(device_, page, page_bytes)};
+      } catch (const Error& error) {
+        pages_.erase(page);
+        return error.status();
+      }
     }
   }
-  auto* const awaited = reinterpret_cast<Word*>(at);
-  if (std::find(awaited_.begin(), awaited_.end(), awaited) == awaited_.end()) {
-    awaited_.push_back(awaited);
+  {
+    const std::lock_guard lock(mutex_);
+    if (released_) return {};
+    if (std::find(awaited_.begin(), awaited_.end(), awaited) == awaited_.end()) {
+      awaited_.push_back(awaited);
+    }
   }
+  // Without the lock: where the queue is full the driver waits, maybe for the release.
   return gpu::wait_for_word(awaited, word, stream);
 }
 

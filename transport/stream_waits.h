@@ -24,7 +24,7 @@ class StreamWaits {
   StreamWaits& operator=(const StreamWaits&) = delete;
 
   /// What is enqueued from now on begins once the word at `offset` is `word` or a later one of the
-  /// same incarnation. Pins the word's page when first asked for it.
+  /// same incarnation. Pins the word's page when first asked for it, unless it is.
   Status wait(const Region& region, std::size_t offset, Word word, const gpu::Stream& stream);
 
   /// Ends all waits, and those to come. Words of these regions mean nothing from then on.
@@ -39,8 +39,9 @@ class StreamWaits {
   void poison();
 
   const int device_;
-  std::mutex mutex_;  // guards the following
+  std::mutex pinning_;  // guards the following
   std::map<std::byte*, Page> pages_;
+  std::mutex mutex_;            // guards the following; the driver is not called while it is held
   std::vector<Word*> awaited_;  // once each
   bool released_ = false;
 };

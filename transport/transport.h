@@ -15,16 +15,18 @@ namespace slip {
 /// that peer before it, its own payload included. A word has one writer, and is put as a word
 /// alone. Bytes may be seen before a word that was put earlier: what is still read there, or under
 /// way to there, is put over once the peer has confirmed it, or once `drained`. Memory of GPUs: a
-/// put into a region of a GPU takes its payload from memory of this worker's GPU. It follows what
-/// is enqueued on gpu::current_stream, and takes effect there: the call does not wait, the source
-/// may be written by what is enqueued later, and the word becomes visible, as any other, after
-/// every byte. A bare word of a worker that has such memory follows what is enqueued, too, whatever
-/// region it goes to: so a token follows the kernels that read the slots. What is enqueued and
-/// fails announces nothing, and shows in gpu::Stream::status. Faults that a backend may show:
-/// delay, partition, cut, a dead peer. Never loss, duplication or reordering. What keeps this,
-/// backend by backend: docs/ordering.md. Threads: the hot-path calls of one object come from its
-/// worker and, for the services that run there, from the progress thread; order is that of each
-/// thread's own puts. allocate and attach may be called from any thread.
+/// put into a region of a GPU takes its payload from memory of this worker's GPU, or pinned memory
+/// of the host. It follows what is enqueued on gpu::current_stream, and takes effect there: the
+/// source may be written by what is enqueued later, where the host might write it (see
+/// `copies_at_post`), and the word becomes visible, as any other, after every byte. The call waits
+/// only where there is no room for what is under way, or where its payload goes to the host's
+/// memory. A bare word of a worker that has such memory follows what is enqueued, too, whatever
+/// region it goes to (unless gpu::Detached): so a token follows the kernels that read the slots.
+/// What is enqueued and fails announces nothing, and shows in gpu::Stream::status. Faults that a
+/// backend may show: delay, partition, cut, a dead peer. Never loss, duplication or reordering.
+/// What keeps this, backend by backend: docs/ordering.md. Threads: the hot-path calls of one object
+/// come from its worker and, for the services that run there, from the progress thread; order is
+/// that of each thread's own puts. allocate and attach may be called from any thread.
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -57,7 +59,8 @@ class Transport {
   /// any time.
   virtual bool copies_at_post() const = 0;
 
-  /// True once every put to `peer` has taken effect there. A condition to wait for; when it turns
+  /// True once every put to `peer` has taken effect there; of those that follow streams, what was
+  /// put on gpu::current_stream. A condition to wait for; when it turns
   /// true the worker's doorbell is rung, and its progress thread's where puts do not copy.
   virtual bool drained(int peer) = 0;
 

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "slipstream/gpu/stream.h"
+#include "slipstream/transport/await_stream.h"
 #include "slipstream/transport/shm/shm_transport.h"
 
 namespace slip {
@@ -17,10 +18,18 @@ namespace slip {
 /// release store, and the bell. So a word says that everything on the stream before it is complete,
 /// and visible to kernels that are launched by whoever has read it.
 ///
-/// A worker has memory of one GPU. Workers whose GPUs differ need peer access between them.
+/// A put whose payload is the host's waits for the stream, as does a word behind 256 others that
+/// are on their way.
+///
+/// A worker has memory of one GPU. Between GPUs that cannot reach each other the driver copies by
+/// way of the host. Where GPUs do not share their memory, regions are of the host's, where it is
+/// said so: the GPU that puts writes it, and the one that it belongs to reads it, where it is.
 class CudaIpcTransport final : public ShmTransport {
  public:
-  explicit CudaIpcTransport(std::string_view name);
+  /// What becomes of regions where GPUs do not share their memory.
+  enum class WithoutIpc { refused, on_host };
+
+  CudaIpcTransport(std::string_view name, WithoutIpc without_ipc, StreamLimits limits = {});
   ~CudaIpcTransport() override;
 
   Region allocate(std::size_t bytes, Bell bell, int device) override;
@@ -36,10 +45,17 @@ class CudaIpcTransport final : public ShmTransport {
 
   /// Acquire: `streams_` is there. Pairs with the release in `adopt`.
   int device() const { return device_.load(std::memory_order_acquire); }
+  /// What is put there follows a stream.
+  bool follows(const RemoteRegion& to) const {
+    return device() != gpu::host && !(to.device == gpu::host && gpu::detached());
+  }
   void adopt(int device);
+  Status await_idle(const gpu::Stream& stream) const;
   Status copy(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
               const gpu::Stream& stream) const;
 
+  const WithoutIpc without_ipc_;
+  const StreamLimits limits_;
   std::mutex adopting_;
   std::atomic<int> device_{gpu::host};  // of this worker's memory; set once
   std::unique_ptr<Streams> streams_;    // once there is a device

@@ -12,6 +12,8 @@
 #include <string>
 #include <utility>
 
+#include "slipstream/base/align_internal.h"
+
 namespace slip::sim {
 namespace {
 
@@ -81,7 +83,6 @@ void Fabric::deliver(Message* message) {
 Region SimTransport::allocate(std::size_t bytes, Bell bell, int device) {
   require_host(device, name());
   // Zeroed by calloc, so that pages of large regions take memory only once they are touched.
-  constexpr std::size_t line = 64;
   std::size_t space = std::max(bytes, line) + line;
   const std::shared_ptr<void> block(std::calloc(space, 1), std::free);
   if (!block) throw std::bad_alloc();

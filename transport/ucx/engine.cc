@@ -40,6 +40,17 @@ bool has_puts(ucp_ep_h endpoint) {
   return found;
 }
 
+/// UCX is told whose memory it is, lest it ask CUDA, which a call that follows a stream must not.
+ucp_request_param_t from_host(ucp_send_nbx_callback_t done, void* user_data) {
+  ucp_request_param_t param{};
+  param.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_MEMORY_TYPE;
+  param.cb.send = done;
+  param.user_data = user_data;
+  param.memory_type = UCS_MEMORY_TYPE_HOST;
+  return param;
+}
+
 }  // namespace
 
 // ---- Set-up.
@@ -152,9 +163,11 @@ Region Engine::allocate(std::size_t bytes, Bell bell, int device) {
 Region Engine::share(const std::shared_ptr<std::byte>& memory, std::size_t bytes, Bell bell,
                      std::shared_ptr<Landing> landing) {
   ucp_mem_map_params_t params{};
-  params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
+  params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
+                      UCP_MEM_MAP_PARAM_FIELD_MEMORY_TYPE;
   params.address = memory.get();
   params.length = bytes;
+  params.memory_type = UCS_MEMORY_TYPE_HOST;
   ucp_mem_h handle = nullptr;
   {
     const std::lock_guard lock(mutex_);
@@ -200,12 +213,18 @@ Region Engine::publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std:
   return {std::shared_ptr<std::byte>(data, free), bytes, pack(key)};
 }
 
-/// If nobody needs it any more: no peer, and no put out of it.
+/// No call on a stream will store a word there, which would come too late.
+bool Engine::has_all_words(LocalRegion& region) {
+  if (!region.has_all_words) after_words(region.has_all_words.emplace(0));
+  return std::atomic_ref<Word>(*region.has_all_words).load(std::memory_order_acquire) != 0;
+}
+
+/// If nobody needs it any more: no peer, no put out of it, and no word that has come for it.
 void Engine::release(std::uint64_t id) {
   const auto found = regions_.find(id);
   LocalRegion& region = found->second;
   if (!region.freed || region.attached > 0) return;
-  if (free_sendings_.size() < sendings_.size()) {
+  if (free_sendings_.size() < sendings_.size() || !has_all_words(region)) {
     has_unused_regions_ = true;
     return;
   }
@@ -372,6 +391,7 @@ Status Engine::put(const RemoteRegion& to, std::size_t offset, const void* from,
   const std::lock_guard lock(mutex_);
   Peer* const there = remote.peer;
   if (there != nullptr && !there->failure) return there->failure;
+  if (bytes == 0 && signal == nullptr) return {};
   // Nothing that UCX carries may be overtaken. Who has memory of a GPU has words stored behind what
   // is on its way there.
   if (remote.mapped != nullptr && !announcer_ && there->drained == there->posted) {
@@ -448,10 +468,7 @@ Engine::Sending* Engine::new_sending(const std::byte** from, std::size_t bytes) 
 Status Engine::put_direct(Peer& peer, const Remote& remote, std::uint64_t offset,
                           const std::byte* from, std::size_t bytes) {
   Sending* const sending = new_sending(&from, bytes);
-  ucp_request_param_t param{};
-  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
-  param.cb.send = &on_put;
-  param.user_data = sending;
+  const ucp_request_param_t param = from_host(&on_put, sending);
   const ucs_status_ptr_t request = library().ucp_put_nbx(
       peer.endpoint, from, bytes, remote.address + offset, remote.key, &param);
   if (!UCS_PTR_IS_PTR(request)) free_sendings_.push_back(sending);
@@ -472,12 +489,9 @@ Status Engine::put_in_messages(Peer& peer, const Message& put, const std::byte* 
     sending->message.rank = options_.rank;
     sending->message.life = life_;
     sending->message.offset = put.offset + done;
-    ucp_request_param_t param{};
-    param.op_attr_mask =
-        UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+    ucp_request_param_t param = from_host(&on_put, sending);
+    param.op_attr_mask |= UCP_OP_ATTR_FIELD_FLAGS;
     param.flags = UCP_AM_SEND_FLAG_EAGER;
-    param.cb.send = &on_put;
-    param.user_data = sending;
     const ucs_status_ptr_t request = library().ucp_am_send_nbx(
         peer.endpoint, message_id, &sending->message, sizeof sending->message, part, count, &param);
     if (!UCS_PTR_IS_PTR(request)) free_sendings_.push_back(sending);
@@ -501,12 +515,9 @@ Status Engine::send(Peer& peer, Message message, const void* payload, std::size_
   message.life = life_;
   std::memcpy(parcel->bytes.data(), &message, sizeof message);
   if (bytes > 0) std::memcpy(parcel->bytes.data() + sizeof message, payload, bytes);
-  ucp_request_param_t param{};
-  param.op_attr_mask =
-      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  ucp_request_param_t param = from_host(&on_sent, parcel);
+  param.op_attr_mask |= UCP_OP_ATTR_FIELD_FLAGS;
   param.flags = UCP_AM_SEND_FLAG_EAGER;
-  param.cb.send = &on_sent;
-  param.user_data = parcel;
   const ucs_status_ptr_t request = library().ucp_am_send_nbx(
       peer.endpoint, message_id, nullptr, 0, parcel->bytes.data(), sizeof message + bytes, &param);
   if (!UCS_PTR_IS_PTR(request)) free_parcels_.push_back(parcel);

@@ -56,6 +56,7 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
 
   void arm();
   void progress();
+  void attend();
   void drive();
   void rest();
   void close();
@@ -90,6 +91,9 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
     ucp_mem_h handle = nullptr;
     int attached = 0;
     bool freed = false;
+    // Since it was asked for: 1 when no word for here waits for a GPU. Acquire: pairs with the
+    // announcer's release.
+    std::optional<Word> has_all_words;
   };
   /// A message on its way. Pooled, as UCX may refer to it after the call.
   struct Parcel {
@@ -108,6 +112,7 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
   std::string pack_key(ucp_mem_h handle) const;
   Region publish(ucp_mem_h handle, std::shared_ptr<std::byte> memory, std::size_t bytes, Bell bell,
                  std::shared_ptr<Landing> landing);
+  bool has_all_words(LocalRegion& region);
   void release(std::uint64_t region);
   void release_all();
   Peer& connect(int rank, std::uint64_t life, std::string_view address);
@@ -131,6 +136,7 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
   void progress_all();
   void settle();
   void answer(const Message& message, const std::string& payload);
+  void reply_to_drain(Peer& peer, std::uint64_t number);
   void tell_beat();
 
   static ucs_status_t on_message(void* engine, const void* header, std::size_t header_bytes,

@@ -93,12 +93,18 @@ void Engine::answer(const Message& message, const std::string& payload) {
       --region->second.attached;
       return release(message.region);
     case Kind::drain:
-      reply.kind = Kind::drained;
-      (void)send(peer, reply, nullptr, 0);
+      if (!has_to_wait({message.life, message.number})) reply_to_drain(peer, message.number);
       return;
     default:
       return lose(peer, "it sent a damaged message");
   }
+}
+
+void Engine::reply_to_drain(Peer& peer, std::uint64_t number) {
+  Message reply{};
+  reply.kind = Kind::drained;
+  reply.number = number;
+  (void)send(peer, reply, nullptr, 0);
 }
 
 /// False if it is not what a put to this worker may be.
@@ -168,10 +174,17 @@ void Engine::progress() {
   {
     const std::lock_guard lock(mutex_);
     parking_.get_up();
+  }
+  attend();
+  free_memory();
+}
+
+void Engine::attend() {
+  {
+    const std::lock_guard lock(mutex_);
     progress_all();
     tell_beat();
   }
-  free_memory();
   tell_losses();
 }
 
@@ -201,6 +214,10 @@ void Engine::progress_all() {
 /// What had to wait for the end of UCX's callbacks.
 void Engine::settle() {
   for (const auto& [message, payload] : std::exchange(questions_, {})) answer(message, payload);
+  while (const auto question = next_settled()) {
+    Peer& peer = peers_.at(question->life);
+    if (peer.failure) reply_to_drain(peer, question->number);
+  }
   if (has_unused_regions_ && free_sendings_.size() == sendings_.size()) release_all();
 }
 

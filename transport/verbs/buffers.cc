@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "slipstream/base/align_internal.h"
 #include "slipstream/transport/verbs/buffers_internal.h"
 
 namespace slip::verbs {
@@ -17,8 +18,7 @@ void FreeMemory::operator()(std::byte* memory) const { std::free(memory); }
 
 Memory page_memory(std::size_t bytes) {
   constexpr std::size_t page = 4096;
-  return Memory(
-      static_cast<std::byte*>(std::aligned_alloc(page, (bytes + page - 1) / page * page)));
+  return Memory(static_cast<std::byte*>(std::aligned_alloc(page, round_up(bytes, page))));
 }
 
 Buffer* Buffers::take(std::size_t bytes) {

@@ -395,6 +395,26 @@ Engine::LocalRegion* Engine::region_of(const std::byte* begin, std::size_t bytes
   return begin + bytes <= data + region->bytes ? region : nullptr;
 }
 
+/// As `add_payload` will find it: neither this worker's own puts nor small ones leave by the
+/// device.
+std::shared_ptr<void> Engine::hold_source(const RemoteRegion& to, const std::byte* from,
+                                          std::size_t bytes) {
+  const auto& remote = *reinterpret_cast<const Remote*>(to.memory.get());
+  if (!remote.peer || bytes <= small_bytes) return nullptr;
+  LocalRegion* region = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    region = region_of(from, bytes);
+    if (region == nullptr) return nullptr;
+    ++region->users;
+  }
+  const auto let_go = [self = shared_from_this()](LocalRegion* held) {
+    const std::lock_guard its(self->mutex_);
+    --held->users;
+  };
+  return std::shared_ptr<LocalRegion>(region, let_go);
+}
+
 Buffer* Engine::copy(const std::byte* from, std::size_t bytes, std::size_t room) {
   Buffer* const buffer = buffers_.take(std::max(bytes, room));
   if (buffer != nullptr && bytes > 0) std::memcpy(buffer->data, from, bytes);

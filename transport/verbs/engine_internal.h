@@ -37,6 +37,8 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
                std::shared_ptr<Landing> landing);
   std::optional<Region> share_gpu(const Region& region, Bell bell, std::shared_ptr<Landing> landing,
                                   std::string* why);
+  std::shared_ptr<void> hold_source(const RemoteRegion& to, const std::byte* from,
+                                    std::size_t bytes);
   RemoteRegion attach(int peer, std::string_view key);
   Status put(const RemoteRegion& to, std::size_t offset, const void* from, std::size_t bytes,
              const Signal* signal);
@@ -45,6 +47,7 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
 
   void arm();
   void progress();
+  void attend();
   void drive();
   void rest();
   void close();
@@ -128,6 +131,7 @@ class Engine : public NetworkEngine, public std::enable_shared_from_this<Engine>
   bool receive(Peer& peer, std::uint32_t immediate);
   bool handle(Peer& peer, const Message& message, const std::byte* payload);
   void reply_to_attach(Peer& peer, const Message& message);
+  void reply_to_drain(Peer& peer, std::uint64_t number);
   void count_notice(Peer& peer);
   Status send(Peer& peer, Kind kind);
   void lose(Peer& peer, const std::string& why);

@@ -138,13 +138,9 @@ bool Engine::handle(Peer& peer, const Message& message, const std::byte* payload
       release(message.region);
       return true;
     }
-    case Kind::drain: {
-      Message reply = message;
-      reply.kind = Kind::drained;
-      reply.bytes = 0;
-      (void)add_message(peer, reply, nullptr);
+    case Kind::drain:
+      if (!has_to_wait({peer.address.life, message.number})) reply_to_drain(peer, message.number);
       return true;
-    }
     case Kind::drained:
       if (message.number > peer.asked) return false;
       peer.drained = message.number;
@@ -196,10 +192,17 @@ void Engine::reply_to_attach(Peer& peer, const Message& message) {
   (void)add_message(peer, reply, nullptr);
 }
 
+void Engine::reply_to_drain(Peer& peer, std::uint64_t number) {
+  Message reply{};
+  reply.kind = Kind::drained;
+  reply.number = number;
+  (void)add_message(peer, reply, nullptr);
+}
+
 /// What the peer's device has not written is written here; then the word.
 bool Engine::land(const Message& message, const std::byte* payload) {
   const auto found = regions_.find(message.region);
-  if (found == regions_.end()) return true;  // freed since
+  if (found == regions_.end() || found->second.freed) return true;
   return NetworkEngine::land(found->second, {message.offset, payload, message.bytes, true,
                                              message.word_offset, message.word});
 }
@@ -207,7 +210,7 @@ bool Engine::land(const Message& message, const std::byte* payload) {
 /// What the peer's device has written is there, as this came behind it.
 bool Engine::note_written(const Message& message) const {
   const auto found = regions_.find(message.region);
-  if (found == regions_.end()) return true;  // freed since
+  if (found == regions_.end() || found->second.freed) return true;
   const LocalRegion& region = found->second;
   if (!region.landing || message.offset > region.bytes ||
       message.word > region.bytes - message.offset) {
@@ -300,10 +303,17 @@ void Engine::progress() {
     const std::lock_guard lock(mutex_);
     parking_.get_up();
     take_events();
+  }
+  attend();
+  free_memory();
+}
+
+void Engine::attend() {
+  {
+    const std::lock_guard lock(mutex_);
     poll_all();
     tell_beat();
   }
-  free_memory();
   tell_losses();
 }
 
@@ -345,6 +355,13 @@ void Engine::poll_all() {
 /// What has to wait until all completions of a batch are taken.
 void Engine::settle() {
   for (const Knock& knock : std::exchange(knocks_, {})) answer(knock);
+  while (const auto question = next_settled()) {
+    for (const auto& [rank, peer] : peers_) {
+      if (peer->address.life != question->life || !peer->failure) continue;
+      reply_to_drain(*peer, question->number);
+      (void)pump(*peer);
+    }
+  }
   std::erase_if(waiting_, [](Peer* peer) {
     if (peer->channel->is_waiting()) return false;
     peer->is_waiting = false;

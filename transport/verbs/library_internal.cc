@@ -3,22 +3,25 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <cstdlib>
+
 namespace slip::verbs {
 namespace {
 
 Library load() {
   Library result;
-  void* handle = dlopen("libibverbs.so.1", RTLD_NOW | RTLD_LOCAL);
+  const char* named = std::getenv("SLIP_VERBS_LIBRARY");
+  const std::string file = named != nullptr ? named : "libibverbs.so.1";
+  void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     result.missing = fmt::format(
-        "libibverbs.so.1 cannot be loaded ({}); install libibverbs1 and ibverbs-providers",
-        dlerror());
+        "{} cannot be loaded ({}); install libibverbs1 and ibverbs-providers", file, dlerror());
     return result;
   }
 #define SLIP_VERBS_FIND(name)                                                  \
   result.name = reinterpret_cast<decltype(result.name)>(dlsym(handle, #name)); \
   if (result.name == nullptr)                                                  \
-    result.missing = "libibverbs.so.1 has no " #name "; install rdma-core 32 or newer";
+    result.missing = file + " has no " #name "; install rdma-core 32 or newer";
   SLIP_VERBS_FUNCTIONS(SLIP_VERBS_FIND)
 #undef SLIP_VERBS_FIND
   result.ibv_query_qp_data_in_order = reinterpret_cast<decltype(result.ibv_query_qp_data_in_order)>(

@@ -13,8 +13,9 @@
 namespace slip::verbs {
 
 /// What is used of libibverbs. It is loaded when first asked for and not linked, so that the
-/// program runs where it is absent. The calls of the hot path (ibv_post_send, ibv_poll_cq and the
-/// like) are inline functions of its header that go to the device's driver.
+/// program runs where it is absent; SLIP_VERBS_LIBRARY names another file. The calls of the hot
+/// path (ibv_post_send, ibv_poll_cq and the like) are inline functions of its header that go to the
+/// device's driver.
 struct Library {
 #define SLIP_VERBS_FUNCTIONS(X) \
   X(ibv_ack_cq_events)          \

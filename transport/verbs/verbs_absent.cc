@@ -13,7 +13,7 @@ VerbsSettings verbs_settings_from_environment() { return {}; }
 
 VerbsStatus verbs_status(const VerbsSettings&) { return {reason, {}, {}}; }
 
-std::string verbs_gpu_path(const VerbsSettings&, int) { return std::string("none: ") + reason; }
+std::string verbs_gpu_path(const VerbsOptions&, int) { return std::string("none: ") + reason; }
 
 std::unique_ptr<VerbsTransport> make_verbs_transport(VerbsOptions) {
   throw Error(Code::not_supported, reason);

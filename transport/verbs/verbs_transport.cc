@@ -19,6 +19,10 @@ class OverVerbs final : public EngineTransport<VerbsTransport, verbs::Engine> {
                                   std::string* why) override {
     return engine_->share_gpu(region, bell, std::move(landing), why);
   }
+  std::shared_ptr<void> hold_source(const RemoteRegion& to, const std::byte* from,
+                                    std::size_t bytes) override {
+    return engine_->hold_source(to, from, bytes);
+  }
   std::string description() const override { return engine_->description(); }
 };
 
@@ -33,10 +37,10 @@ VerbsStatus verbs_status(const VerbsSettings& settings) {
   }
 }
 
-std::string verbs_gpu_path(const VerbsSettings& settings, int gpu) {
+std::string verbs_gpu_path(const VerbsOptions& options, int gpu) {
   try {
     constexpr std::size_t bytes = std::size_t{2} << 20;
-    const verbs::Device device(settings, {});
+    const verbs::Device device(options.settings, options.nearest);
     const auto memory = gpu::allocate(gpu, bytes);
     return describe(verbs::register_gpu(device, gpu, memory.get(), bytes).choice);
   } catch (const Error& error) {

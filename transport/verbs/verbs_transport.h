@@ -20,10 +20,6 @@ struct VerbsStatus {
 /// Opens the device and closes it again. Never throws.
 VerbsStatus verbs_status(const VerbsSettings& settings = {});
 
-/// How the device would reach memory of that GPU, and why not better: "dma-buf", "nvidia-peermem
-/// (dma-buf: ...)", "staged through the host's memory (...)". Never throws.
-std::string verbs_gpu_path(const VerbsSettings& settings, int gpu);
-
 /// What a transport is made for.
 struct VerbsOptions {
   int rank = 0;
@@ -39,6 +35,10 @@ struct VerbsOptions {
   /// Where there are several devices: the name of the one to prefer.
   std::function<std::string()> nearest = {};
 };
+
+/// How a transport's device would reach memory of that GPU, and why not better: "dma-buf",
+/// "nvidia-peermem (dma-buf: ...)", "staged through the host's memory (...)". Never throws.
+std::string verbs_gpu_path(const VerbsOptions& options, int gpu);
 
 /// Workers of any hosts of one InfiniBand or RoCE network, through libibverbs: one queue pair of a
 /// reliable connection for each peer, made on first use. docs/ordering.md says what orders a
