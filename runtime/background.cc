@@ -9,8 +9,9 @@ constexpr std::size_t stack_bytes = 256 * 1024;  // only touched pages cost memo
 
 }  // namespace
 
-Background::Background(const World& world)
+Background::Background(const World& world, int device)
     : world_(world),
+      side_(device),
       fiber_(stack_bytes, [this] { work_on_request(); }),
       serving_(world.progress().serve(world.transport(), [this] { return poll(); })) {}
 
@@ -20,16 +21,24 @@ Background::~Background() {
                                 : Status{Code::aborted, "what went on in the background is over"});
 }
 
-void Background::begin(std::function<Status()> work) {
+Status Background::begin(std::function<Status()> work) {
+  if (Status s = side_.follow(); !s) return s;
   work_ = std::move(work);
   working_.store(true, std::memory_order_release);
   world_.progress().serve_soon();
+  return {};
+}
+
+Status Background::result() {
+  if (Status s = side_.lead(); !s) return s;
+  return result_;
 }
 
 Status Background::cancel(const Status& why) {
   serving_.reset();  // the fiber is this thread's now
   const bool had_ended = ended();
   if (cancelled_) cancelled_ = why;
+  const gpu::CurrentStream enqueuing(side_.stream());
   while (!fiber_.done()) fiber_.resume();
   return had_ended || result_ ? why : result_;
 }
@@ -58,6 +67,7 @@ void Background::work_on_request() {
 /// On the progress thread. True if there may be more to do.
 bool Background::poll() {
   if (ended()) return false;
+  const gpu::CurrentStream enqueuing(side_.stream());
   if (awaited_ != nullptr && !(*awaited_)()) return false;
   fiber_.resume();
   return true;

@@ -6,6 +6,7 @@
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/function_ref.h"
+#include "slipstream/gpu/side_stream.h"
 #include "slipstream/runtime/fiber_internal.h"
 #include "slipstream/runtime/progress.h"
 #include "slipstream/runtime/world.h"
@@ -18,18 +19,19 @@ namespace slip {
 /// as a fiber that gives way where it waits. All but `wait` is for the worker's thread.
 class Background {
  public:
-  explicit Background(const World& world);
+  /// With work on memory of `device` on a stream of its own.
+  explicit Background(const World& world, int device = gpu::host);
   /// Work under way is cancelled.
   ~Background();
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
 
-  /// What was begun before has ended.
-  void begin(std::function<Status()> work);
+  /// What was begun before has ended. On a GPU it follows what this thread has enqueued.
+  Status begin(std::function<Status()> work);
   /// A condition to wait for.
   bool ended() const { return !working_.load(std::memory_order_acquire); }
-  /// What came of it.
-  Status result() const { return result_; }
+  /// What came of it. On a GPU what this thread enqueues from now on follows it.
+  Status result();
 
   /// Ends every wait of the work with `why`, and returns what it makes of that. For good.
   Status cancel(const Status& why);
@@ -49,6 +51,7 @@ class Background {
   Status result_;
   FunctionRef<bool()>* awaited_ = nullptr;  // by the work
   Status cancelled_;                        // ok: it is not
+  gpu::SideStream side_;
   Fiber fiber_;
   std::unique_ptr<Progress::Handle> serving_;
 };

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/gpu/device.h"
+#include "slipstream/gpu/rdma.h"
 #include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/local_bootstrap.h"
 #include "slipstream/runtime/world.h"
@@ -27,7 +29,7 @@ namespace slip {
 namespace {
 
 /// Of everything that workers tell each other. Raised when any of it changes.
-constexpr int wire_version = 4;
+constexpr int wire_version = 6;
 
 /// What a worker says of itself when it joins.
 struct Introduction {
@@ -150,8 +152,15 @@ World::Path choose_network(Bootstrap& bootstrap, const WorldOptions& options) {
   return {"verbs", fmt::format("all have an RDMA device on {}", links[0])};
 }
 
-/// As `Topology` shares this host's rails among its workers; "" where none is known.
-std::string nearest_rail(const std::vector<Introduction>& all, int rank) {
+/// Of the worker's GPU, else as `Topology` shares this host's rails among its workers; "" where
+/// none is known.
+std::string nearest_rail(const std::vector<Introduction>& all, int rank, int device) {
+  const auto machine = std::make_shared<const Machine>(read_machine());
+  if (device != gpu::host) {
+    const Gpu* const gpu = machine->gpu(gpu::pci_address(device));
+    const Nic* const nic = gpu != nullptr ? machine->rail_of(*gpu) : nullptr;
+    if (nic != nullptr) return nic->name;
+  }
   std::vector<Topology::Member> here;
   int index = 0;
   for (std::size_t peer = 0; peer < all.size(); ++peer) {
@@ -160,7 +169,7 @@ std::string nearest_rail(const std::vector<Introduction>& all, int rank) {
     here.push_back({0, all[peer].cpus});
   }
   if (here.empty()) here.push_back({0, allowed_cpus()});
-  const Topology topology(here, {std::make_shared<const Machine>(read_machine())});
+  const Topology topology(here, {machine});
   const Nic* const nic = topology.nic(index);
   return nic != nullptr ? nic->name : "";
 }
@@ -180,7 +189,7 @@ std::unique_ptr<NetworkTransport> make_network(const World::Parts& parts, const 
   verbs.connect_timeout = options.join_timeout;
   verbs.doorbell = std::move(doorbell);
   verbs.settings = settings_of(options);
-  verbs.nearest = [&all, rank] { return nearest_rail(all, rank); };
+  verbs.nearest = [&all, rank, device = options.device] { return nearest_rail(all, rank, device); };
   return make_verbs_transport(std::move(verbs));
 }
 
@@ -215,7 +224,11 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
     const std::string name = options.transport == "auto" ? "shm" : options.transport;
     std::unique_ptr<ShmTransport> shm;
     if (takes_gpus) {
-      shm = std::make_unique<CudaIpcTransport>(name);
+      shm = std::make_unique<CudaIpcTransport>(name,
+                                               options.transport == "auto"
+                                                   ? CudaIpcTransport::WithoutIpc::on_host
+                                                   : CudaIpcTransport::WithoutIpc::refused,
+                                               parts.stream_limits());
     } else {
       shm = std::make_unique<ShmTransport>(name);
     }
@@ -223,8 +236,8 @@ void choose_transport(World::Parts& parts, const std::vector<Introduction>& all)
     parts.transport = std::move(shm);
   }
   if (!takes_shm || far != all.end()) {
-    auto made =
-        std::make_unique<StagedTransport>(make_network(parts, parts.far.transport, doorbell, all));
+    auto made = std::make_unique<StagedTransport>(
+        make_network(parts, parts.far.transport, doorbell, all), parts.stream_limits());
     network = made.get();
     doorbell = network->doorbell();
     if (takes_shm) {
@@ -299,7 +312,9 @@ std::unique_ptr<World::Parts> connect_parts(std::shared_ptr<Launcher> launcher,
 
 }  // namespace
 
-std::unique_ptr<World::Parts> connect_parts(const WorldOptions& options) {
+std::unique_ptr<World::Parts> connect_parts(const WorldOptions& given) {
+  WorldOptions options = given;
+  options.join_timeout = join_timeout(given.join_timeout);
   auto launcher = find_launcher();
   auto bootstrap = launcher ? launcher->join(options.join_timeout) : nullptr;
   return connect_parts(std::move(launcher), std::move(bootstrap), options);

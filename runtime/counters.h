@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -11,6 +12,7 @@ class Counter {
  public:
   void add(std::uint64_t n) { set(get() + n); }
   void set(std::uint64_t n) { value_.store(n, std::memory_order_relaxed); }
+  void raise_to(std::uint64_t n) { set(std::max(get(), n)); }
   std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
 
  private:

@@ -143,7 +143,8 @@ void launch_threads(int workers, const std::function<void(World&)>& work,
     parts->options = options.world;
     parts->clock = clock;
     parts->abort = std::make_shared<AbortToken>();
-    auto transport = std::make_unique<CudaIpcTransport>("threads");
+    auto transport = std::make_unique<CudaIpcTransport>(
+        "threads", CudaIpcTransport::WithoutIpc::on_host, parts->stream_limits());
     parts->waiter = std::make_shared<RealWaiter>(transport->doorbell(), clock, parts->abort,
                                                  options.world.max_spin);
     parts->transport = std::move(transport);

@@ -1,14 +1,17 @@
 #include "slipstream/runtime/launcher.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
+#include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
 #include <utility>
 
 #include "slipstream/base/error.h"
+#include "slipstream/runtime/log_internal.h"
 #include "slipstream/runtime/pmix_launcher_internal.h"
+#include "slipstream/runtime/posix_internal.h"
 #include "slipstream/runtime/tcp_bootstrap.h"
 
 namespace slip {
@@ -36,9 +39,8 @@ class RendezvousLauncher final : public Launcher {
     TcpBootstrap::Options options = options_;
     options.timeout = timeout;
     if (options.serve && options.secret.empty() && !is_loopback(options.host)) {
-      spdlog::warn(
-          "rendezvous {}:{}: whoever reaches it may join; give all workers one SLIP_SECRET",
-          options.host, options.port);
+      log()->warn("rendezvous {}:{}: whoever reaches it may join; give all workers one SLIP_SECRET",
+                  options.host, options.port);
     }
     return std::make_unique<TcpBootstrap>(options);
   }
@@ -58,6 +60,20 @@ void refuse_tasks_that_cannot_meet() {
 }
 
 }  // namespace
+
+Duration join_timeout(Duration of_the_program) {
+  const char* const text = std::getenv("SLIP_JOIN_TIMEOUT");
+  if (text == nullptr || *text == '\0') return of_the_program;
+  double seconds = 0;
+  const char* const end = text + std::strlen(text);
+  const auto [rest, error] = std::from_chars(text, end, seconds);
+  if (error != std::errc() || rest != end || !(seconds > 0 && seconds <= 86400)) {
+    throw Error(Code::invalid_argument,
+                fmt::format("SLIP_JOIN_TIMEOUT is '{}'; allowed are seconds above 0, up to 86400",
+                            printable(text)));
+  }
+  return from_seconds(seconds);
+}
 
 std::shared_ptr<Launcher> find_launcher() {
   if (auto options = tcp_options_from_environment()) {

@@ -35,6 +35,10 @@ class Launcher {
 /// Why PMIx cannot be used: not built in, or its library cannot be loaded. Empty: it can.
 std::string pmix_unavailable();
 
+/// How long to wait for the others: SLIP_JOIN_TIMEOUT, in seconds, goes before what the program
+/// says, since whoever starts a job knows how long its hosts take. Throws Error(invalid_argument).
+Duration join_timeout(Duration of_the_program);
+
 /// Null for a world of one. A process has one launcher, however often it asks.
 std::shared_ptr<Launcher> find_launcher();
 

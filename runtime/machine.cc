@@ -230,6 +230,25 @@ std::vector<int> Machine::nearest_rails(const Place& place) const {
   return nearest;
 }
 
+const Gpu* Machine::gpu(std::string_view address) const {
+  // CUDA and hwloc may differ in the digits of the domain.
+  const auto found = std::find_if(gpus.begin(), gpus.end(), [&](const Gpu& gpu) {
+    return address.ends_with(gpu.name) || gpu.name.ends_with(address);
+  });
+  return found != gpus.end() ? &*found : nullptr;
+}
+
+const Nic* Machine::rail_of(const Gpu& gpu) const {
+  const std::vector<int> nearest = nearest_rails(gpu.place);
+  if (nearest.empty()) return nullptr;
+  std::size_t before = 0;  // with the same choice
+  for (const Gpu& other : gpus) {
+    if (&other == &gpu) break;
+    if (nearest_rails(other.place) == nearest) ++before;
+  }
+  return &nics[static_cast<std::size_t>(nearest[before % nearest.size()])];
+}
+
 Machine read_machine() {
   const Hwloc hwloc = new_hwloc();
   static std::mutex one_at_a_time;  // hwloc asks libudev, whose globals nothing guards

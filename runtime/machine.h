@@ -62,6 +62,11 @@ struct Machine {
 
   /// The rails nearest to `place`, as indices into `nics`. Empty if there are none.
   std::vector<int> nearest_rails(const Place& place) const;
+  /// The GPU with that address on the PCI bus; null where it is not known.
+  const Gpu* gpu(std::string_view address) const;
+  /// The rail for one of `gpus`: the nearest to it. GPUs that have the same choice share them in
+  /// turn. Null if there are none.
+  const Nic* rail_of(const Gpu& gpu) const;
 };
 
 /// This host, with cores that others may use; see allowed_cpus(). Takes 10 to 100 ms. Throws

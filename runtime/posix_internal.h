@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "slipstream/base/error.h"
+#include "slipstream/base/steady_clock_internal.h"
 #include "slipstream/base/time.h"
 
 #pragma GCC visibility push(hidden)
@@ -52,8 +53,6 @@ inline FileDescriptor above_standard(FileDescriptor fd) {
   if (fd.get() > 2) return fd;
   return checked(fcntl(fd.get(), F_DUPFD_CLOEXEC, 3), "fcntl");
 }
-
-inline Time steady_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
 /// Now plus `timeout`; `never` where the sum would not fit.
 inline Time deadline_after(Duration timeout) {

@@ -168,6 +168,8 @@ class ProgressThread final : public Progress, public std::enable_shared_from_thi
     if (watch == watches_.end()) return;  // a transport's; driven by the loop
     watch->done = true;
     epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
+    // It may tell of an end: what had come before is seen before.
+    for (const Driven& driven : driven_) driven.transport->progress();
     watch->ready();
   }
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -19,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/runtime/log_internal.h"
 #include "slipstream/runtime/posix_internal.h"
 #include "slipstream/runtime/rendezvous_book_internal.h"
 #include "slipstream/runtime/rendezvous_wire_internal.h"
@@ -121,7 +121,7 @@ class __attribute__((visibility("hidden"))) RendezvousServer::Impl {
     try {
       serve();
     } catch (const std::exception& error) {
-      spdlog::error("rendezvous {}: ended: {}", name_, error.what());
+      log()->error("rendezvous {}: ended: {}", name_, error.what());
     }
     connections_.clear();
   }
@@ -205,7 +205,7 @@ class __attribute__((visibility("hidden"))) RendezvousServer::Impl {
         connections_.emplace(id, Connection{std::move(socket), peer_name(any, length),
                                             deadline_after(hello_timeout)});
       } catch (const std::exception& error) {
-        spdlog::warn("rendezvous {}: cannot serve a connection: {}", name_, error.what());
+        log()->warn("rendezvous {}: cannot serve a connection: {}", name_, error.what());
       }
     }
   }
@@ -241,14 +241,16 @@ class __attribute__((visibility("hidden"))) RendezvousServer::Impl {
   bool take_hello(std::uint64_t id, Connection& connection, std::string_view& rest) {
     if (rest.size() < wire::preamble_bytes) return false;
     const std::uint32_t version = wire::decode_preamble(rest);
+    if (rest.size() < wire::hello_bytes) return false;
     if (version != wire::version) {
+      const int rank = wire::decode_hello(rest.substr(wire::preamble_bytes)).rank;
       reject(id, connection,
              Status(Code::bootstrap_failed,
-                    fmt::format("it speaks wire version {}, this rendezvous {}", version,
-                                wire::version)));
+                    fmt::format("rank {} speaks wire version {}, this rendezvous {}; install the "
+                                "same Slipstream everywhere",
+                                rank, version, wire::version)));
       return false;
     }
-    if (rest.size() < wire::hello_bytes) return false;
     connection.hello = rest.substr(0, wire::hello_bytes);
     rest.remove_prefix(wire::hello_bytes);
     connection.challenge = new_nonce();
@@ -286,9 +288,9 @@ class __attribute__((visibility("hidden"))) RendezvousServer::Impl {
   void reject(std::uint64_t id, Connection& connection, const Status& status) {
     const bool lost = status.peer() >= 0;
     if (!lost) book_.turn_away(status.message());
-    spdlog::log(lost ? spdlog::level::debug : spdlog::level::warn,
-                "rendezvous {}: refused the worker at {}: {}", name_, connection.address,
-                status.message());
+    log()->log(lost ? spdlog::level::debug : spdlog::level::warn,
+               "rendezvous {}: refused the worker at {}: {}", name_, connection.address,
+               status.message());
     if (connection.challenge.empty()) connection.out += wire::encode_preamble();
     connection.out += wire::encode({lost ? wire::Kind::lost : wire::Kind::refused, {}, status});
     connection.closing = true;
@@ -334,14 +336,14 @@ class __attribute__((visibility("hidden"))) RendezvousServer::Impl {
     if (connection.rank >= 0) {
       book_.disconnect(connection.rank, why);
     } else if (!connection.closing) {
-      spdlog::warn("rendezvous {}: dropped {}: {}", name_, connection.address, why);
+      log()->warn("rendezvous {}: dropped {}: {}", name_, connection.address, why);
     }
   }
 
   void expire(Time now) {
     book_.expire(now);
     if (const std::string ranks = book_.overdue(now); !ranks.empty()) {
-      spdlog::info("rendezvous {}: still waits for {} to join", name_, ranks);
+      log()->info("rendezvous {}: still waits for {} to join", name_, ranks);
     }
     std::vector<std::uint64_t> late;
     for (const auto& [id, connection] : connections_) {

@@ -10,7 +10,8 @@ namespace slip {
 
 /// The store and barrier behind TcpBootstrap: one thread that serves one world over TCP, in the
 /// launcher or in rank 0. It tells every worker when one of them is lost, and drops whoever does
-/// not speak the protocol. What it refuses or loses is one spdlog warning each.
+/// not speak the protocol. What it refuses or loses is one warning each (docs/using.md tells where
+/// to).
 ///
 /// Whoever knows `secret` may join, and each worker can tell that this rendezvous knows it, too
 /// (HMAC-SHA256 of fresh random numbers); what is said then is neither encrypted nor signed.

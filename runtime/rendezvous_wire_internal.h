@@ -28,7 +28,7 @@
 //
 //   preamble = "SLIP", u32 version;  frame = u8 kind, u32 length, payload.
 //
-// The preamble is the same in every version, so that two versions can name each other. `refused`
+// The hello is the same in every version, so that two versions can name each other. `refused`
 // fails one request; `lost` fails the world, comes once, unasked for, and is the last frame.
 // Whatever a decoder does not accept is Error(bad_data).
 namespace slip::rendezvous_wire {
@@ -84,7 +84,7 @@ std::string encode_preamble();
 std::uint32_t decode_preamble(std::string_view bytes);
 
 std::string encode(const Hello& hello);
-/// What follows the preamble of a hello of this version.
+/// What follows the preamble of a hello, of any version.
 Hello decode_hello(std::string_view bytes);
 
 std::string encode(const Request& request);

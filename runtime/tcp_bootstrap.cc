@@ -1,7 +1,6 @@
 #include "slipstream/runtime/tcp_bootstrap.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "slipstream/runtime/log_internal.h"
 #include "slipstream/runtime/rendezvous_wire_internal.h"
 #include "slipstream/runtime/secret_internal.h"
 #include "slipstream/runtime/socket_internal.h"
@@ -158,8 +158,8 @@ class __attribute__((visibility("hidden"))) TcpBootstrap::Wire {
 
   void complain(const std::string& failure) {
     complaint_ = never;
-    spdlog::info("rendezvous {}: rank {} still waits for an answer ({}), {:g} s in all", where_,
-                 options_.rank, failure, to_seconds(options_.timeout));
+    log()->info("rendezvous {}: rank {} still waits for an answer ({}), {:g} s in all", where_,
+                options_.rank, failure, to_seconds(options_.timeout));
   }
 
   /// Empty, or why it did not work this time; throws where trying again would not help.

@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <limits>
 
+#include "slipstream/base/align_internal.h"
+
 namespace slip {
 namespace {
 
-constexpr std::size_t line = 64;
 constexpr Iteration finished_mark = max_iteration;
 
 }  // namespace

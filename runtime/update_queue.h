@@ -19,7 +19,7 @@ struct UpdateQueueOptions {
   int depth = 1;
   std::size_t chunk_bytes = std::size_t{2} << 20;
   /// Of every update, to detect torn and damaged ones; on where the library was built for
-  /// debugging.
+  /// debugging, and by SLIP_CHECKSUMS=1 or 0 at all workers.
   bool checksums = checksums_by_default();
 
   /// Whose memory updates are in, here and at all workers: of what is enqueued, and of `update`. On

@@ -14,6 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Duration min_spin = 1us;
+constexpr Duration shortest_turn = 1us;  // of others on this processor
 
 }  // namespace
 
@@ -59,7 +60,8 @@ RealWaiter::RealWaiter(std::shared_ptr<Doorbell> doorbell, std::shared_ptr<const
 bool RealWaiter::glance(FunctionRef<bool()> condition) {
   if (max_spin_ == Duration::zero()) return false;
   // No pause either: it lasts as long as a cache line takes between near processors. Who has looked
-  // in vain, as those do who share a processor, looks for half as long the next time.
+  // in vain, as those do who share a processor, looks for half as long the next time; and for
+  // longer again where `spin` finds that it nearly waited long enough.
   for (int i = 0; i < looks_; ++i) {
     if (condition()) {
       looks_ = std::min(most_looks, looks_ * 2);
@@ -73,7 +75,7 @@ bool RealWaiter::glance(FunctionRef<bool()> condition) {
 
 bool RealWaiter::spin(FunctionRef<bool()> condition) {
   if (max_spin_ == Duration::zero()) return condition();
-  const Time end = clock_->now() + spin_;
+  const Time begin = clock_->now(), end = begin + spin_;
   do {
     // Whoever it waits for may have to run here. If nobody has to, this costs a fraction of a
     // microsecond.
@@ -81,6 +83,7 @@ bool RealWaiter::spin(FunctionRef<bool()> condition) {
     for (int i = 0; i < 8; ++i) {
       if (condition()) {
         spin_ = std::min(max_spin_, spin_ * 2);
+        if (clock_->now() - begin < shortest_turn) looks_ = std::min(most_looks, looks_ * 4);
         return true;
       }
       if (driven_ != nullptr) driven_->drive();

@@ -4,9 +4,11 @@
 
 #include <exception>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "slipstream/gpu/stream.h"
+#include "slipstream/kernels/cuda/launch_internal.h"
 #include "slipstream/runtime/world_internal.h"
 #include "slipstream/transport/shm/segment.h"
 
@@ -21,11 +23,12 @@ std::shared_ptr<Counters> make_counters(int rank) {
 
 namespace {
 
-/// What is lost on a GPU is never announced, so somebody has to look.
+/// What is lost on a GPU is never announced, so somebody has to look: by a stream of its own, since
+/// the default stream may not be asked while the program captures another one.
 std::unique_ptr<Progress::Handle> watch_gpu(World::Parts& parts, int device) {
   if (!parts.progress) parts.progress = progress_thread();
   return parts.progress->serve(
-      *parts.transport, [stream = gpu::Stream(device, nullptr), rank = parts.bootstrap->rank(),
+      *parts.transport, [stream = gpu::Stream(device), rank = parts.bootstrap->rank(),
                          abort = parts.abort, waiter = parts.waiter] {
         const Status status = stream.status();
         if (status || abort->aborted()) return false;
@@ -97,7 +100,10 @@ Progress& World::progress() const {
 
 Region World::allocate(std::string_view name, std::size_t bytes, Bell bell, int device) const {
   Region region = transport().allocate(bytes, bell, device);
-  if (device != gpu::host && !parts_->gpu_watch) parts_->gpu_watch = watch_gpu(*parts_, device);
+  if (device != gpu::host && !parts_->gpu_watch) {
+    parts_->gpu_watch = watch_gpu(*parts_, device);
+    kernels::cuda::load(device);
+  }
   bootstrap().put(fmt::format("region/{}/{}", rank(), name), region.key());
   return region;
 }
@@ -127,6 +133,24 @@ Status World::wait_until(FunctionRef<bool()> condition, Time deadline,
   if (status.code() != Code::timeout) return status;
   return {Code::timeout,
           fmt::format("rank {}: waited {:.3g} s for {}", rank(), to_seconds(end - start), what)};
+}
+
+Status World::wait_for_gpu(const gpu::Event& event, std::string_view what) const {
+  if (event.done()) return {};
+  std::optional<gpu::SideStream>& waking = parts_->waking;
+  try {
+    if (!waking) waking.emplace(event.device());
+  } catch (const Error& error) {
+    return error.status();
+  }
+  // On a stream of its own, so that it follows the mark and nothing later.
+  const gpu::Stream& stream = *waking->stream();
+  if (Status s = stream.wait_for(event); !s) return s;
+  const auto wake = [](void* waiter) { static_cast<Waiter*>(waiter)->wake(); };
+  if (Status s = stream.then(wake, parts_->waiter.get()); !s) return s;
+  const Status status = wait_until([&] { return event.done(); }, deadline(), what);
+  if (status.code() == Code::timeout) fail(status);
+  return status;
 }
 
 void World::wake() const { parts_->waiter->wake(); }

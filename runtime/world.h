@@ -24,20 +24,27 @@
 
 namespace slip {
 
+namespace gpu {
+class Event;
+}
+
 /// How a world is joined, and how long it waits.
 struct WorldOptions {
-  /// How long a worker waits for others to join, and at set-up for what they publish.
+  /// How long to wait for others to join, and for what they publish; SLIP_JOIN_TIMEOUT goes before.
   Duration join_timeout = std::chrono::seconds(30);
   /// How long a wait for peers may last before it is an error. Generous: a straggler is no corpse,
   /// and lost peers are noticed by other means.
   Duration wait_timeout = std::chrono::minutes(10);
   /// How bytes travel between processes: "shm" within a host, "cuda_ipc" within a host, with memory
   /// of GPUs, too, "ucx", "verbs", or "auto": shm within a host, with memory of GPUs where there
-  /// are any, and between hosts verbs where all have an RDMA device, else ucx. Workers of one
-  /// process always share memory.
+  /// are any (by way of the host where they cannot share it), and between hosts verbs where all
+  /// have an RDMA device, else ucx. Workers of one process always share memory.
   std::string transport = "auto";
   /// The RDMA device of this worker; by default as SLIP_VERBS_DEVICE and its like say.
   std::optional<VerbsSettings> verbs = {};
+  /// The GPU that this worker is going to use, if any: over verbs it takes the RDMA device nearest
+  /// to that one, else nearest to its core.
+  int device = gpu::host;
   /// Over ucx and verbs: a peer whose progress thread is silent for so long is lost.
   Duration peer_timeout = std::chrono::seconds(10);
   /// Longest busy wait before a worker parks; zero where workers outnumber processors by far.
@@ -125,6 +132,11 @@ class World {
   /// Blocks until `condition` holds. It must read only this worker's own memory and clock. `what`
   /// completes "waiting for ..." in the error.
   Status wait_until(FunctionRef<bool()> condition, Time deadline, std::string_view what) const;
+
+  /// Blocks until a GPU has done what `event` marked; `what` it has to do completes "waiting for
+  /// ..." in the error. If that takes until deadline(), the world fails: nothing that the GPU still
+  /// uses could be freed.
+  Status wait_for_gpu(const gpu::Event& event, std::string_view what) const;
 
   /// Has this worker look again at what it waits for. From any thread.
   void wake() const;

@@ -8,9 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/gpu/side_stream.h"
 #include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/topology.h"
 #include "slipstream/runtime/world.h"
+#include "slipstream/transport/await_stream.h"
 #include "slipstream/transport/stream_waits.h"
 
 #pragma GCC visibility push(hidden)
@@ -69,6 +71,7 @@ struct __attribute__((visibility("hidden"))) World::Parts {
   std::unique_ptr<Progress::Handle> driving;               // of a transport that needs it
   std::vector<std::unique_ptr<Progress::Handle>> watches;  // of peers' processes and connections
   std::unique_ptr<Progress::Handle> gpu_watch;             // once there is memory of a GPU
+  std::optional<gpu::SideStream> waking;                   // of `waiter`, once it waits for a GPU
   std::shared_ptr<StreamWaits> stream_waits;               // once a stream waits
   std::shared_ptr<Counters> counters;
   std::shared_ptr<LazyTopology> real_topology;  // null in the simulator
@@ -77,6 +80,11 @@ struct __attribute__((visibility("hidden"))) World::Parts {
   std::function<bool()> compute_until;  // empty: nothing cuts it short
   int next_number = 0;
   bool said_goodbye = false;
+
+  /// What ends a put's wait for a stream. Once there is `abort`.
+  StreamLimits stream_limits() const {
+    return {options.wait_timeout, [token = abort] { return token->reason(); }};
+  }
 };
 
 /// World::connect, before it becomes a World.
