@@ -27,6 +27,8 @@ std::string_view to_string(Algorithm algorithm) {
       return "two-shot";
     case Algorithm::hierarchical:
       return "hierarchical";
+    case Algorithm::nccl:
+      return "nccl";
     case Algorithm::automatic:
       break;
   }
@@ -61,6 +63,8 @@ double CostModel::seconds(Algorithm algorithm, std::size_t bytes, const GroupSha
       return 2 * (inner.latency + outer.latency) + slowest +
              (2 * local + exchange + sums - slowest) / chunks;
     }
+    case Algorithm::nccl:
+      return std::numeric_limits<double>::infinity();
     case Algorithm::automatic:
       break;
   }

@@ -14,7 +14,8 @@ enum class Algorithm : std::uint8_t {
   automatic,  // what the cost model says
   one_shot,
   two_shot,
-  hierarchical
+  hierarchical,
+  nccl,  // by name alone
 };
 
 /// "automatic", "one-shot", ...
@@ -48,7 +49,7 @@ struct CostModel {
   /// and two take as long as each other.
   double arithmetic = 15e9;
 
-  /// Seconds that an all-reduce of `bytes` takes.
+  /// Seconds that an all-reduce of `bytes` takes; infinity for nccl, of which nothing is known.
   double seconds(Algorithm algorithm, std::size_t bytes, const GroupShape& shape) const;
 
   /// The constants in one line.

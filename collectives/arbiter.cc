@@ -4,7 +4,7 @@
 
 #include <bit>
 #include <cstring>
-#include <string>
+#include <optional>
 
 namespace slip {
 namespace {
@@ -24,9 +24,6 @@ struct Message {
   Word word;
 };
 
-// Before a worker waits for an answer it says three things at most.
-constexpr std::size_t report_ring_bytes = 512;
-
 std::size_t message_bytes(int workers) {
   return sizeof(Message) + Dtur::words(workers) * sizeof(std::uint64_t);
 }
@@ -38,52 +35,24 @@ std::size_t message_ring_bytes(int workers) {
   return std::bit_ceil(2 * seals * ring_layout::record_bytes(message_bytes(workers)));
 }
 
-std::string reports_name(std::string_view name) { return fmt::format("{}/reports", name); }
-std::string seals_name(std::string_view name) { return fmt::format("{}/seals", name); }
-
 }  // namespace
 
 /// Rank 0's part: on its progress thread, but for the constructor.
 class Arbiter::Server {
  public:
-  Server(const World& world, std::string_view name, const ArbiterOptions& options, Arbiter& own)
-      : world_(world), options_(options), dtur_(world.size(), options.tree, options.floor) {
-    const auto workers = static_cast<std::size_t>(world.size());
-    reports_.reserve(workers);
-    tellers_.reserve(workers);
-    incarnations_.resize(workers);
-    for (int rank = 0; rank < world.size(); ++rank) {
-      reports_.emplace_back(world, rank, reports_name(name), report_ring_bytes, Bell::progress);
-      if (rank == world.rank()) {
-        own.reports_.emplace(world, reports_.back());
-        tellers_.emplace_back(world, *own.messages_);
-      } else {
-        tellers_.emplace_back(world, rank, seals_name(name), message_ring_bytes(world.size()));
-      }
-    }
-    serving_ = world.progress().serve(world.transport(), [this] { return poll(); });
+  Server(const World& world, std::string_view name, const ArbiterOptions& options,
+         ServiceRings& own)
+      : world_(world),
+        options_(options),
+        dtur_(world.size(), options.tree, options.floor),
+        incarnations_(static_cast<std::size_t>(world.size())),
+        desk_(world, name, message_ring_bytes(world.size()), own) {
+    // Whose reports are here have all finished in time.
+    desk_.open([this](int rank, std::span<const std::byte> report) { return note(rank, report); },
+               [this] { return decide(); });
   }
 
  private:
-  /// Hears everybody, then decides: whose reports are here have all finished in time. True if there
-  /// may be more.
-  bool poll() {
-    bool any = false;
-    for (int rank = 0; status_ && rank < world_.size(); ++rank) {
-      int count = 0;
-      Status heard;
-      const auto hear = [&](std::span<const std::byte> message) {
-        if (heard) heard = note(rank, message);
-      };
-      status_ = reports_[static_cast<std::size_t>(rank)].poll(hear, 4, &count);
-      if (status_) status_ = heard;
-      any |= count > 0;
-    }
-    if (status_ && any) status_ = decide();
-    if (!status_) world_.abort(status_);
-    return status_ && any;
-  }
-
   Status note(int rank, std::span<const std::byte> message) {
     Report report{};
     if (message.size() != sizeof report) return senseless(rank);
@@ -139,7 +108,7 @@ class Arbiter::Server {
   }
 
   Status tell(int rank, Message::What what, std::span<const std::byte> body) {
-    RingSender& ring = tellers_[static_cast<std::size_t>(rank)];
+    RingSender& ring = desk_.worker(rank);
     const Message message{what, make_word(world_.incarnation(), *open_)};
     std::byte* at = ring.claim(sizeof message + body.size());
     if (at == nullptr) {
@@ -158,33 +127,24 @@ class Arbiter::Server {
   const World& world_;
   const ArbiterOptions options_;
   Dtur dtur_;
-  std::vector<RingReceiver> reports_;        // by rank
-  std::vector<RingSender> tellers_;          // by rank
   std::vector<std::uint16_t> incarnations_;  // by rank; 0: not heard of yet
   std::optional<Iteration> open_;
   Time opened_{0};
   int last_ = 0;  // who has finished last in it
   bool in_slack_ = false;
   bool slack_over_ = false;
-  Status status_;
-  std::unique_ptr<Progress::Handle> serving_;
+  ServiceDesk desk_;  // the first to go: it stops calling the rest
 };
 
 Arbiter::Arbiter(const World& world, std::string_view name, const ArbiterOptions& options)
-    : world_(&world) {
-  // The two ends of a ring wait for each other, so rank 0 makes them in this order, too.
-  if (world.rank() != 0) reports_.emplace(world, 0, reports_name(name), report_ring_bytes);
-  messages_.emplace(world, 0, seals_name(name), message_ring_bytes(world.size()));
-  if (world.rank() == 0) server_ = std::make_unique<Server>(world, name, options, *this);
+    : world_(&world), rings_(world, name, message_ring_bytes(world.size())) {
+  if (world.rank() == 0) server_ = std::make_unique<Server>(world, name, options, rings_);
 }
 
 Arbiter::~Arbiter() = default;
 
 std::size_t Arbiter::memory(int workers, int rank) {
-  constexpr std::size_t head = 64;
-  const std::size_t own = message_ring_bytes(workers) + head;
-  if (rank != 0) return own;
-  return own + static_cast<std::size_t>(workers) * (report_ring_bytes + head);
+  return ServiceRings::memory(workers, rank, message_ring_bytes(workers));
 }
 
 Status Arbiter::begin(Iteration first) {
@@ -201,7 +161,7 @@ Status Arbiter::end_slack() {
 
 Status Arbiter::say(std::uint64_t what, Iteration k) {
   const Report report{what, make_word(world_->incarnation(), k)};
-  return reports_->send(std::as_bytes(std::span(&report, 1)), world_->deadline());
+  return rings_.say(std::as_bytes(std::span(&report, 1)));
 }
 
 Status Arbiter::take(Seal* seal, bool* sealed) {
@@ -209,8 +169,7 @@ Status Arbiter::take(Seal* seal, bool* sealed) {
   const auto read = [&](std::span<const std::byte> message) {
     makes_sense = parse(message, seal, sealed);
   };
-  int count = 0;
-  if (Status s = messages_->poll(read, 1, &count); !s) return s;
+  if (Status s = rings_.take(read); !s) return s;
   if (makes_sense) return {};
   return {Code::bad_data,
           fmt::format("rank {}: what rank 0 says of iteration {} makes no sense", world_->rank(),

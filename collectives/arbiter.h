@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -12,7 +11,7 @@
 #include "slipstream/base/error.h"
 #include "slipstream/base/word.h"
 #include "slipstream/collectives/dtur.h"
-#include "slipstream/runtime/remote_ring.h"
+#include "slipstream/collectives/service_rings.h"
 #include "slipstream/runtime/world.h"
 
 namespace slip {
@@ -63,7 +62,7 @@ class Arbiter {
   Status finished(Iteration k);
 
   /// A message of rank 0 is here: a condition to wait for.
-  bool ready() const { return messages_->ready(); }
+  bool ready() const { return rings_.ready(); }
   /// Takes the message that is here. If it is a seal, `*sealed` is true: seals come in order, one
   /// for each iteration. bad_data if it makes no sense.
   Status take(Seal* seal, bool* sealed);
@@ -82,9 +81,7 @@ class Arbiter {
   Iteration open_ = 0;
   std::uint16_t arbiter_ = 0;  // its incarnation; 0: not heard of yet
   Time slack_ends_ = never;
-  // The server's ends of rank 0's own rings refer to these, and it stops serving first.
-  std::optional<RingSender> reports_;
-  std::optional<RingReceiver> messages_;
+  ServiceRings rings_;
   std::unique_ptr<Server> server_;  // rank 0
 };
 

@@ -5,28 +5,34 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/random.h"
+#include "slipstream/gpu/memory.h"
 #include "slipstream/kernels/kernels.h"
 
 namespace slip {
 namespace {
 
-template <class T>
-void gather_as(std::span<T> out, std::span<const T> x, std::span<const std::uint32_t> order) {
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = x[order[i]];
-}
-
-template <class T>
-void scatter_as(std::span<T> x, std::span<const T> in, std::span<const std::uint32_t> order) {
-  for (std::size_t i = 0; i < in.size(); ++i) x[order[i]] = in[i];
+/// `values` in the memory of `device`.
+std::shared_ptr<const void> moved(std::vector<std::uint32_t> values, int device) {
+  if (device == gpu::host) {
+    const auto kept = std::make_shared<const std::vector<std::uint32_t>>(std::move(values));
+    return {kept, kept->data()};
+  }
+  const auto bytes = std::as_bytes(std::span(values));
+  const std::shared_ptr<std::byte> memory = gpu::allocate(device, bytes.size());
+  const gpu::Stream stream(device, nullptr);
+  gpu::copy(memory.get(), bytes.data(), bytes.size(), stream).throw_if_failed();
+  stream.synchronize().throw_if_failed();
+  return memory;
 }
 
 }  // namespace
 
 FragmentMap::FragmentMap(std::span<const std::size_t> tensors, std::size_t fragments, Order order,
-                         std::uint64_t seed) {
+                         std::uint64_t seed, int device) {
   const std::size_t total = std::accumulate(tensors.begin(), tensors.end(), std::size_t{0});
   if (fragments < 1 || fragments > most || total > std::numeric_limits<std::uint32_t>::max()) {
     throw Error(Code::invalid_argument,
@@ -61,7 +67,9 @@ FragmentMap::FragmentMap(std::span<const std::size_t> tensors, std::size_t fragm
     }
     begin_.push_back(in_order.size());
   }
-  if (!std::is_sorted(in_order.begin(), in_order.end())) order_ = std::move(in_order);
+  if (std::is_sorted(in_order.begin(), in_order.end())) return;
+  memory_ = moved(std::move(in_order), device);
+  order_ = {static_cast<const std::uint32_t*>(memory_.get()), total};
 }
 
 std::size_t FragmentMap::largest() const {
@@ -72,15 +80,13 @@ std::size_t FragmentMap::largest() const {
 
 void FragmentMap::gather(VectorView out, ConstVectorView x) const {
   if (identity()) return kernels::copy(out, x);
-  if (x.dtype == Dtype::float32) return gather_as(out.as<float>(), x.as<float>(), order_);
-  gather_as(out.as<double>(), x.as<double>(), order_);
+  kernels::gather(out, x, order_);
 }
 
-void FragmentMap::scatter(VectorView x, std::size_t f, ConstVectorView in) const {
-  if (identity()) return kernels::copy(x.slice(first(f), count(f)), in);
-  const auto order = std::span(order_).subspan(first(f), count(f));
-  if (x.dtype == Dtype::float32) return scatter_as(x.as<float>(), in.as<float>(), order);
-  scatter_as(x.as<double>(), in.as<double>(), order);
+void FragmentMap::average(VectorView x, std::size_t f, std::span<const ConstVectorView> inputs,
+                          std::span<const double> weights) const {
+  if (identity()) return kernels::weighted_average(x.slice(first(f), count(f)), inputs, weights);
+  kernels::scatter_average(x, order_.subspan(first(f), count(f)), inputs, weights);
 }
 
 }  // namespace slip

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -24,9 +25,9 @@ class FragmentMap {
 
   /// `tensors` are the elements of each, in the order of the vector; `fragments` is from 1 to
   /// `most`. The last piece of a tensor takes what is left over. `seed` is that of the
-  /// permutations.
+  /// permutations; the vectors are in the memory of `device`. Throws Error.
   FragmentMap(std::span<const std::size_t> tensors, std::size_t fragments, Order order,
-              std::uint64_t seed);
+              std::uint64_t seed, int device = gpu::host);
 
   std::size_t fragments() const { return begin_.size() - 1; }
   /// Of the whole vector.
@@ -41,12 +42,15 @@ class FragmentMap {
 
   /// out = x in fragment order.
   void gather(VectorView out, ConstVectorView x) const;
-  /// Fragment f of x = in, which holds its elements.
-  void scatter(VectorView x, std::size_t f, ConstVectorView in) const;
+  /// Fragment f of x = sum_i weights[i] * inputs[i], each of which holds its elements.
+  void average(VectorView x, std::size_t f, std::span<const ConstVectorView> inputs,
+               std::span<const double> weights) const;
 
  private:
-  std::vector<std::size_t> begin_;    // by fragment, and the end
-  std::vector<std::uint32_t> order_;  // where in the vector an element is; empty: where it is here
+  std::vector<std::size_t> begin_;  // by fragment, and the end
+  /// Where in the vector an element is, in the vectors' memory; empty: where it is here.
+  std::span<const std::uint32_t> order_;
+  std::shared_ptr<const void> memory_;  // of order_
 };
 
 }  // namespace slip

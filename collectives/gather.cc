@@ -7,10 +7,11 @@
 #include <cstring>
 #include <utility>
 
+#include "slipstream/base/align_internal.h"
+
 namespace slip {
 namespace {
 
-constexpr std::size_t line = 64;
 constexpr std::size_t piece = std::size_t{256} << 10;
 
 // Rank 0's buffer: the number of the piece in it, the bytes still to come with it, and the piece.

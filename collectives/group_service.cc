@@ -6,8 +6,6 @@
 #include <bit>
 #include <cstring>
 #include <functional>
-#include <string>
-#include <utility>
 #include <vector>
 
 namespace slip {
@@ -26,10 +24,6 @@ struct Announcement {
   std::uint64_t initiator;
 };
 
-// A worker says at most three things before it waits for an answer: that it has executed what was
-// in its buffer, and a request.
-constexpr std::size_t request_ring_bytes = 512;
-
 std::size_t announcement_bytes(std::size_t members) {
   return sizeof(Announcement) + members * sizeof(std::int32_t);
 }
@@ -43,8 +37,12 @@ std::size_t group_ring_bytes(const GroupGeneratorOptions& options) {
       std::max<std::size_t>(64, largest * (4 + 2 * (GroupGenerator::most_told(options) + 1))));
 }
 
-std::string requests_name(std::string_view name) { return fmt::format("{}/requests", name); }
-std::string groups_name(std::string_view name) { return fmt::format("{}/groups", name); }
+const GroupGeneratorOptions& checked(const GroupGeneratorOptions& options, const World& world) {
+  if (options.workers == world.size()) return options;
+  throw Error(Code::invalid_argument,
+              fmt::format("a group generator for {} workers in a world of {}", options.workers,
+                          world.size()));
+}
 
 }  // namespace
 
@@ -52,42 +50,15 @@ std::string groups_name(std::string_view name) { return fmt::format("{}/groups",
 class __attribute__((visibility("hidden"))) GroupService::Server {
  public:
   Server(const World& world, std::string_view name, const GroupGeneratorOptions& options,
-         GroupService& own)
-      : world_(world), generator_(options) {
-    const auto workers = static_cast<std::size_t>(world.size());
-    requests_.reserve(workers);
-    members_.reserve(workers);
-    told_gone_.resize(workers);
-    for (int rank = 0; rank < world.size(); ++rank) {
-      requests_.emplace_back(world, rank, requests_name(name), request_ring_bytes, Bell::progress);
-      if (rank == world.rank()) {
-        own.requests_.emplace(world, requests_.back());
-        members_.emplace_back(world, *own.groups_);
-      } else {
-        members_.emplace_back(world, rank, groups_name(name), group_ring_bytes(options));
-      }
-    }
-    serving_ = world.progress().serve(world.transport(), [this] { return poll(); });
+         ServiceRings& own)
+      : generator_(options),
+        told_gone_(static_cast<std::size_t>(world.size())),
+        desk_(world, name, group_ring_bytes(options), own) {
+    desk_.open(
+        [this](int rank, std::span<const std::byte> request) { return answer(rank, request); });
   }
 
  private:
-  /// Hears everybody; true if there may be more.
-  bool poll() {
-    bool any = false;
-    for (int rank = 0; status_ && rank < world_.size(); ++rank) {
-      int count = 0;
-      Status heard;
-      const auto hear = [&](std::span<const std::byte> message) {
-        if (heard) heard = answer(rank, message);
-      };
-      status_ = requests_[static_cast<std::size_t>(rank)].poll(hear, 4, &count);
-      if (status_) status_ = heard;
-      if (!status_) world_.abort(status_);
-      any |= count > 0;
-    }
-    return status_ && any;
-  }
-
   Status answer(int rank, std::span<const std::byte> message) {
     Request request{};
     if (message.size() == sizeof request) std::memcpy(&request, message.data(), sizeof request);
@@ -120,7 +91,7 @@ class __attribute__((visibility("hidden"))) GroupService::Server {
   }
 
   Status tell(int rank, const FormedGroup& formed) {
-    RingSender& ring = members_[static_cast<std::size_t>(rank)];
+    RingSender& ring = desk_.worker(rank);
     const std::vector<int>& members = formed.group.members;
     std::byte* at = ring.claim(announcement_bytes(members.size()));
     if (at == nullptr) {
@@ -138,37 +109,22 @@ class __attribute__((visibility("hidden"))) GroupService::Server {
     return ring.commit();
   }
 
-  const World& world_;
   GroupGenerator generator_;
-  std::vector<RingReceiver> requests_;  // by rank
-  std::vector<RingSender> members_;     // by rank
-  std::vector<bool> told_gone_;
+  std::vector<bool> told_gone_;    // by rank
   std::vector<FormedGroup> told_;  // by the request at hand; keeps its capacity
-  Status status_;
-  std::unique_ptr<Progress::Handle> serving_;
+  ServiceDesk desk_;               // the first to go: it stops calling the rest
 };
 
 GroupService::GroupService(const World& world, std::string_view name,
                            const GroupGeneratorOptions& options, Bell bell)
-    : world_(&world) {
-  if (options.workers != world.size()) {
-    throw Error(Code::invalid_argument,
-                fmt::format("a group generator for {} workers in a world of {}", options.workers,
-                            world.size()));
-  }
-  // The two ends of a ring wait for each other, so rank 0 makes them in this order, too.
-  if (world.rank() != 0) requests_.emplace(world, 0, requests_name(name), request_ring_bytes);
-  groups_.emplace(world, 0, groups_name(name), group_ring_bytes(options), bell);
-  if (world.rank() == 0) server_ = std::make_unique<Server>(world, name, options, *this);
+    : world_(&world), rings_(world, name, group_ring_bytes(checked(options, world)), bell) {
+  if (world.rank() == 0) server_ = std::make_unique<Server>(world, name, options, rings_);
 }
 
 GroupService::~GroupService() = default;
 
 std::size_t GroupService::memory(const GroupGeneratorOptions& options, int rank) {
-  constexpr std::size_t head = 64;
-  const std::size_t own = group_ring_bytes(options) + head;
-  if (rank != 0) return own;
-  return own + static_cast<std::size_t>(options.workers) * (request_ring_bytes + head);
+  return ServiceRings::memory(options.workers, rank, group_ring_bytes(options));
 }
 
 Status GroupService::take(FormedGroup* formed) {
@@ -176,8 +132,7 @@ Status GroupService::take(FormedGroup* formed) {
   const auto read = [&](std::span<const std::byte> message) {
     makes_sense = parse(message, formed);
   };
-  int count = 0;
-  if (Status s = groups_->poll(read, 1, &count); !s) return s;
+  if (Status s = rings_.take(read); !s) return s;
   if (!makes_sense) {
     return {Code::bad_data,
             fmt::format("rank {}: rank 0 names a group that cannot be", world_->rank()), 0};
@@ -214,7 +169,7 @@ Status GroupService::leave() { return say(Request::leaves, 0); }
 
 Status GroupService::say(std::uint64_t what, std::uint64_t sequence) {
   const Request request{what, sequence};
-  return requests_->send(std::as_bytes(std::span(&request, 1)), world_->deadline());
+  return rings_.say(std::as_bytes(std::span(&request, 1)));
 }
 
 }  // namespace slip

@@ -3,13 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string_view>
 
 #include "slipstream/base/error.h"
 #include "slipstream/collectives/group_generator.h"
-#include "slipstream/runtime/remote_ring.h"
+#include "slipstream/collectives/service_rings.h"
 #include "slipstream/runtime/world.h"
 
 namespace slip {
@@ -35,7 +34,7 @@ class GroupService {
 
   /// A group, or the word that there will be none, waits in this worker's buffer: a condition to
   /// wait for.
-  bool ready() const { return groups_->ready(); }
+  bool ready() const { return rings_.ready(); }
 
   /// Takes the next group out of the buffer, which is ready: all of this worker's groups come in
   /// the order in which it must execute them. Without members it means that this worker, which has
@@ -59,9 +58,7 @@ class GroupService {
 
   const World* world_;
   std::uint64_t last_ = 0;  // the sequence number taken last
-  // The server's ends of rank 0's own rings refer to these, and it stops serving first.
-  std::optional<RingSender> requests_;
-  std::optional<RingReceiver> groups_;
+  ServiceRings rings_;
   std::unique_ptr<Server> server_;  // rank 0
 };
 

@@ -6,11 +6,10 @@
 #include <string>
 #include <utility>
 
+#include "slipstream/base/align_internal.h"
+
 namespace slip {
 namespace {
-
-constexpr std::size_t line = 64;
-constexpr std::size_t round_up(std::size_t n) { return (n + line - 1) / line * line; }
 
 // What a receiver tells about a slot: two words.
 constexpr std::size_t collected = 0;

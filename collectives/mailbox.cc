@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "slipstream/kernels/memory_internal.h"
+
 namespace slip {
 
 std::size_t Mailbox::memory(std::size_t in_neighbours, std::size_t out_neighbours,
@@ -17,22 +19,34 @@ Mailbox::Mailbox(const World& world, std::string_view name, const Neighbourhood&
     : world_(world),
       options_(std::move(options)),
       slots_(world, name, neighbourhood,
-             {.bytes = options_.bytes, .kinds = options_.kinds, .bell = Bell::progress}),
+             {.bytes = options_.bytes,
+              .kinds = options_.kinds,
+              .bell = Bell::progress,
+              .device = options_.device}),
+      side_(options_.device),
       serving_(world.progress().serve(world.transport(), [this] { return progress(); })) {}
 
-std::shared_ptr<Mailbox::Buffer> Mailbox::buffer(std::size_t bytes) {
+std::shared_ptr<std::byte> Mailbox::buffer(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
-  auto found = std::ranges::find_if(buffers_, [](const auto& b) { return b.use_count() == 1; });
+  auto found = std::ranges::find_if(buffers_, [bytes](const Memory& memory) {
+    return memory.buffer.use_count() == 1 && memory.bytes >= bytes;
+  });
   if (found == buffers_.end()) {
-    buffers_.push_back(std::make_shared<Buffer>());
+    buffers_.push_back({allocate_vector(options_.device, bytes), bytes});
     found = std::prev(buffers_.end());
   }
-  (*found)->resize(bytes);
-  return *found;
+  return found->buffer;
+}
+
+Status Mailbox::follow() {
+  const std::lock_guard lock(mutex_);
+  return side_.follow();
 }
 
 Status Mailbox::post(std::span<const Letter> letters, bool flush) {
   const std::lock_guard lock(mutex_);
+  if (Status s = side_.follow(); !s) return s;
+  const gpu::CurrentStream enqueuing(side_.stream());
   if (flush) queue_.clear();
   queue_.insert(queue_.end(), letters.begin(), letters.end());
   const Status status = pump();
@@ -48,6 +62,9 @@ std::span<const Mailbox::Message> Mailbox::take() {
 
 Status Mailbox::give_back(Keep keep) {
   const std::lock_guard lock(mutex_);
+  // Not before what was taken has been read.
+  if (Status s = side_.follow(); !s) return s;
+  const gpu::CurrentStream enqueuing(side_.stream());
   return slots_.give_back(keep);
 }
 
@@ -59,6 +76,7 @@ std::size_t Mailbox::waiting() const {
 /// On the progress thread: something has come, or was given back.
 bool Mailbox::progress() {
   const std::lock_guard lock(mutex_);
+  const gpu::CurrentStream enqueuing(side_.stream());
   bool any = false;
   const auto accept = [&](const Message& message) {
     any = true;
@@ -78,19 +96,19 @@ bool Mailbox::progress() {
 
 /// Posts as much of the queue as the window takes.
 Status Mailbox::pump() {
-  std::erase_if(under_way_, [&](std::size_t slot) { return slots_.arrived(slot); });
+  std::erase_if(under_way_, [&](const UnderWay& one) { return slots_.arrived(one.slot); });
   auto next = queue_.begin();
   while (under_way_.size() < window(options_.kinds)) {
     next = std::find_if(next, queue_.end(),
                         [&](const Letter& letter) { return slots_.has_room(letter.out); });
     if (next == queue_.end()) return {};
     std::size_t slot = 0;
-    if (Status s = slots_.put(next->out, next->kind, next->round,
-                              next->buffer->data() + next->first, next->bytes, &slot);
+    if (Status s = slots_.put(next->out, next->kind, next->round, next->buffer.get() + next->first,
+                              next->bytes, &slot);
         !s) {
       return s;
     }
-    under_way_.push_back(slot);
+    under_way_.push_back({slot, options_.device != gpu::host ? next->buffer : nullptr});
     ++sent_;
     bytes_ += next->bytes;
     next = queue_.erase(next);

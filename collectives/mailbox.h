@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "slipstream/collectives/latest_slots.h"
+#include "slipstream/gpu/side_stream.h"
 #include "slipstream/runtime/neighbourhood.h"
 #include "slipstream/runtime/progress.h"
 #include "slipstream/runtime/world.h"
@@ -26,19 +27,20 @@ namespace slip {
 /// A put cannot be recalled. So messages wait in a queue of our own, of which only a small window
 /// is posted, and the next follows when one has arrived: a flush drops all that was not posted.
 /// Those for a receiver that has no slot to spare just then let others pass. Two threads meet here,
-/// the worker's and the progress thread; a lock is held for the length of a look at the slots.
+/// the worker's and the progress thread; a lock is held for the length of a look at the slots. On a
+/// GPU messages leave on a stream of their own, beside the worker's.
 class Mailbox {
  public:
-  using Buffer = std::vector<std::byte>;
   using Message = LatestSlots::Message;
   using Keep = LatestSlots::Keep;
 
-  /// One message to one neighbour: bytes of `buffer`, which nobody changes any more.
+  /// One message to one neighbour: bytes of `buffer`, which nobody changes any more. On a GPU it
+  /// was written by what is enqueued by whoever posts it.
   struct Letter {
     std::size_t out = 0;  // index of Neighbourhood::out
     int kind = 0;
     Iteration round = 0;
-    std::shared_ptr<const Buffer> buffer;
+    std::shared_ptr<const std::byte> buffer;
     std::size_t first = 0;
     std::size_t bytes = 0;
   };
@@ -47,6 +49,7 @@ class Mailbox {
   struct Options {
     std::size_t bytes = 0;  // of the largest message
     int kinds = 1;
+    int device = gpu::host;  // whose memory messages and buffers are in, as at all workers
     /// A message that has come counts as lost. Called with the lock held, as is `answer`.
     std::function<bool(const Message&)> lost = {};
     /// What is sent, behind all that waits, upon a message.
@@ -65,7 +68,10 @@ class Mailbox {
   static std::size_t window(int kinds);
 
   /// Memory for the next letters, not in use any more.
-  std::shared_ptr<Buffer> buffer(std::size_t bytes);
+  std::shared_ptr<std::byte> buffer(std::size_t bytes);
+
+  /// What is posted from now on, as an answer too, follows what this thread has enqueued on a GPU.
+  Status follow();
 
   /// Sends these letters in their order. With `flush`, what waits to be posted is dropped first.
   Status post(std::span<const Letter> letters, bool flush);
@@ -83,13 +89,24 @@ class Mailbox {
   Status pump();
   void count();
 
+  /// A message that is posted and has not arrived.
+  struct UnderWay {
+    std::size_t slot = 0;
+    std::shared_ptr<const std::byte> buffer;  // which a GPU may have to read still
+  };
+  struct Memory {
+    std::shared_ptr<std::byte> buffer;
+    std::size_t bytes = 0;
+  };
+
   const World& world_;
   const Options options_;
   mutable std::mutex mutex_;  // guards what follows
   LatestSlots slots_;
   std::deque<Letter> queue_;
-  std::vector<std::size_t> under_way_;  // slots
-  std::vector<std::shared_ptr<Buffer>> buffers_;
+  std::vector<UnderWay> under_way_;
+  std::vector<Memory> buffers_;
+  gpu::SideStream side_;    // of all that is posted and given back
   std::uint64_t sent_ = 0;  // not counted yet
   std::uint64_t bytes_ = 0;
   std::unique_ptr<Progress::Handle> serving_;  // last: it is gone before what it uses

@@ -5,11 +5,14 @@
 
 #include <algorithm>
 
+#include "slipstream/collectives/nccl_groups_internal.h"
 #include "slipstream/collectives/partial_all_reduce_internal.h"
+#include "slipstream/kernels/kernels.h"
 
 namespace slip {
 using partial_all_reduce::Hierarchical;
 using partial_all_reduce::Layout;
+using partial_all_reduce::NcclGroups;
 using partial_all_reduce::OneShot;
 using partial_all_reduce::Operation;
 using partial_all_reduce::Packing;
@@ -39,23 +42,22 @@ class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
     // Found out now, with all others, and not in an operation.
     if (on_host_.size() > 1 && on_host_.size() < workers) (void)world.topology();
     if (options.in_background) windows_.meet_all(layout_.has_others ? layout_.lanes_bytes() : 0);
+    if (algorithm_ == Algorithm::nccl) nccl_.emplace(windows_, name, layout_.device);
   }
 
   Algorithm algorithm(const Group& group) {
     const GroupShape shape = shape_of(group);
     if (shape != shape_) {
       shape_ = shape;
-      chosen_ = choose(shape);
+      own_ = choose(shape);
     }
-    return chosen_;
+    return nccl_ && nccl_->averages(group) ? Algorithm::nccl : own_;
   }
 
   GroupShape shape_of(const Group& group);
   bool possible(Algorithm algorithm, const GroupShape& shape) const;
 
-  VectorView buffer() const {
-    return layout_.view(windows_.region().data() + layout_.buffer(current_), layout_.count);
-  }
+  VectorView buffer() const { return buffer(current_); }
   bool has_waited() const { return windows_.has_waited(); }
 
   Status announce(const Group& group) {
@@ -77,7 +79,7 @@ class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
     if (group.members.size() == 1) return {};  // the mean of one
     if (Status s = run(vector); !s) return fail(s);
     if (chosen_ == Algorithm::one_shot) return {};
-    if (vector.data == buffer().data) current_ = layout_.buffers - 1 - current_;
+    if (vector.data == buffer().data) current_ = other_buffer();
     return {};
   }
 
@@ -86,10 +88,26 @@ class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
   Status fail(const Status& status) {
     failure_ = status;
     windows_.give_up(status);
+    if (nccl_) nccl_->abort();
     return status;
   }
 
+  VectorView buffer(unsigned which) const {
+    return layout_.view(windows_.region().data() + layout_.buffer(which), layout_.count);
+  }
+  unsigned other_buffer() const { return layout_.buffers - 1 - current_; }
+
   Status run(VectorView vector) {
+    if (!nccl_) return run_own(vector);
+    if (chosen_ == Algorithm::nccl) return run_nccl(vector);
+    if (Status s = nccl_->begin(operation_); !s) return s;
+    if (Status s = run_own(vector); !s) return s;
+    // The mean is there; what fails now is for the next call to say.
+    if (Status s = nccl_->end(operation_); !s) (void)fail(s);
+    return {};
+  }
+
+  Status run_own(VectorView vector) {
     switch (chosen_) {
       case Algorithm::one_shot:
         return one_shot_.mean(operation_, vector);
@@ -98,6 +116,16 @@ class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
       default:
         return two_shot_.mean(operation_, vector, current_);
     }
+  }
+
+  /// The mean comes beside the vector, too, unless in place.
+  Status run_nccl(VectorView vector) {
+    const bool is_users = vector.data != buffer().data;
+    const bool in_place = layout_.buffers == 1;
+    const VectorView mean = in_place ? vector : buffer(is_users ? current_ : other_buffer());
+    if (Status s = nccl_->mean(operation_, vector, mean); !s) return s;
+    if (is_users && !in_place) kernels::copy(vector, mean);
+    return {};
   }
 
   Algorithm choose(const GroupShape& shape) const;
@@ -114,9 +142,11 @@ class __attribute__((visibility("hidden"))) PartialAllReduce::Impl {
   OneShot one_shot_;
   TwoShot two_shot_;
   Hierarchical hierarchical_;
-  std::vector<int> on_host_;  // members of the group at hand; zero in between
-  GroupShape shape_;          // of the last group, for which was
-  Algorithm chosen_ = Algorithm::two_shot;
+  std::optional<NcclGroups> nccl_;  // where it was asked for
+  std::vector<int> on_host_;        // members of the group at hand; zero in between
+  GroupShape shape_;                // of the last group, for which was
+  Algorithm own_ = Algorithm::two_shot;
+  Algorithm chosen_ = Algorithm::two_shot;  // for the operation
   Operation operation_;
   unsigned current_ = 0;  // the buffer that has this worker's vector
   std::uint64_t last_ = 0;
@@ -145,14 +175,17 @@ GroupShape PartialAllReduce::Impl::shape_of(const Group& group) {
 bool PartialAllReduce::Impl::possible(Algorithm algorithm, const GroupShape& shape) const {
   if (algorithm == Algorithm::one_shot) return layout_.has_one_shot;
   if (algorithm == Algorithm::two_shot) return layout_.has_others;
+  if (algorithm == Algorithm::nccl) return nccl_.has_value();
   return layout_.has_others && shape.hosts > 1 && shape.per_host > 1 &&
          Hierarchical::fits(layout_, shape);
 }
 
-/// The cheapest of those that are possible.
+/// The cheapest of our own that are possible.
 Algorithm PartialAllReduce::Impl::choose(const GroupShape& shape) const {
   Algorithm best = layout_.has_others ? Algorithm::two_shot : Algorithm::one_shot;
-  if (algorithm_ != Algorithm::automatic) return possible(algorithm_, shape) ? algorithm_ : best;
+  if (algorithm_ != Algorithm::automatic && algorithm_ != Algorithm::nccl) {
+    return possible(algorithm_, shape) ? algorithm_ : best;
+  }
   const auto seconds = [&](Algorithm algorithm) {
     return costs_.seconds(algorithm, layout_.vector_bytes(), shape);
   };
@@ -218,9 +251,14 @@ Status PartialAllReduce::Impl::prepare(const Group& group) {
   operation_.place = static_cast<std::size_t>(own - members.begin());
   operation_.others.clear();
   const bool announced = announced_ == group.sequence;
-  if (algorithm(group) == Algorithm::hierarchical) {
+  chosen_ = algorithm(group);
+  if (nccl_) nccl_->enter(group);
+  if (chosen_ == Algorithm::hierarchical) {
     if (Status s = hierarchical_.prepare(group, shape_); !s) return s;
-    return announced ? Status() : hierarchical_.announce();
+    if (!announced) {
+      if (Status s = hierarchical_.announce(); !s) return s;
+    }
+    if (!nccl_) return {};
   }
   // Everybody begins with its right-hand neighbour, so that nobody is served by all at once.
   for (std::size_t i = 1; i < members.size(); ++i) {
@@ -229,13 +267,15 @@ Status PartialAllReduce::Impl::prepare(const Group& group) {
     if (Status s = windows_.meet(members[place], &peer); !s) return s;
     operation_.others.push_back({peer, place});
   }
-  return announced || chosen_ == Algorithm::one_shot ? Status() : two_shot_.announce(operation_);
+  return announced || chosen_ != Algorithm::two_shot ? Status() : two_shot_.announce(operation_);
 }
 
 Options describe(Algorithm& algorithm, Wire& wire) {
   return Options()
-      .add("algorithm", algorithm, {"automatic", "one-shot", "two-shot", "hierarchical"},
-           "how groups average; automatic: by size and group, as a model of their costs says")
+      .add(
+          "algorithm", algorithm, {"automatic", "one-shot", "two-shot", "hierarchical", "nccl"},
+          "how groups average; automatic: by size and group, as a model of their costs says; nccl: "
+          "on GPUs, groups that repeat")
       .add("wire", wire, {"exact", "bf16"}, "what a transport carries; bf16: half of a float");
 }
 
@@ -251,7 +291,7 @@ PartialAllReduce& PartialAllReduce::operator=(PartialAllReduce&&) noexcept = def
 std::size_t PartialAllReduce::memory(int workers, std::size_t count, Dtype dtype,
                                      PartialAllReduceOptions options) {
   const Layout layout(workers, count, dtype, options);
-  const std::size_t lines = static_cast<std::size_t>(workers - 1) * partial_all_reduce::line;
+  const std::size_t lines = static_cast<std::size_t>(workers - 1) * line;
   const std::size_t lanes = layout.has_others ? lines + layout.lanes_bytes() : 0;
   return layout.bytes() + lines + lanes;
 }

@@ -51,7 +51,9 @@ struct PartialAllReduceOptions {
   bool in_background = false;
   Wire wire = Wire::exact;
   /// One that cannot be for a group (hierarchical, on one host) gives way to two_shot. With
-  /// one_shot memory is two vectors for every worker.
+  /// one_shot memory is two vectors for every worker. nccl: groups that come again and again are
+  /// averaged by NCCL, others as with automatic; set-up is by all workers and waits for them. Each
+  /// has a GPU of its own; not in_background.
   Algorithm algorithm = Algorithm::automatic;
   /// Whose memory `buffer()` and what peers write are in; vectors of `mean` too, then. On a GPU an
   /// operation is complete for what is enqueued later on gpu::current_stream.
@@ -79,6 +81,12 @@ struct PartialAllReduceOptions {
 ///     members have, averages with the other leaders as above, and hands out the mean, in chunks
 ///     that overlap. Where every host has leaders of several rails (Topology::leaders), each
 ///     carries a part of the vector through its own.
+///
+/// NCCL, where it was asked for, has ways of its own: the mean is near the above and the same at
+/// every member, but not the same bit for bit; it is exact on the wire; and `mean` returns when the
+/// GPU is done, and where it fails when NCCL has let go of the vector (or has not within 10 s). It
+/// takes over when a group comes for the third time, each within 32 sequence numbers, till it has
+/// been away for as many: so a worker has 32 communicators at most.
 ///
 /// Nothing is overwritten before its readers are done. Every word says its group's sequence, which
 /// only rises, and an operation is complete at a member when it has read every contribution to its

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "slipstream/gpu/memory.h"
+#include "slipstream/kernels/memory_internal.h"
 
 namespace slip {
 namespace {
@@ -31,12 +32,6 @@ UpdateQueueOptions queue_options(std::size_t count, Dtype dtype, int staleness,
   return options;
 }
 
-std::shared_ptr<std::byte> allocate(int device, std::size_t bytes) {
-  if (device != gpu::host) return gpu::allocate(device, bytes);
-  const auto memory = std::make_shared<std::vector<std::byte>>(bytes);
-  return {memory, memory->data()};
-}
-
 }  // namespace
 
 std::size_t Relay::memory(std::size_t neighbours, std::size_t count, Dtype dtype, int staleness) {
@@ -55,7 +50,7 @@ Relay::Relay(const World& world, std::string_view name, const Neighbourhood& nei
       held_(neighbours_.size()),
       counts_(neighbours_.size(), 0) {
   for (std::size_t to = 0; to < neighbours_.size(); ++to) {
-    outgoing_.push_back(allocate(device, queue_.chunk_size(0)));
+    outgoing_.push_back(allocate_vector(device, queue_.chunk_size(0)));
   }
   if (device != gpu::host) counting_.emplace(device);
 }

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "slipstream/collectives/staging_internal.h"
 #include "slipstream/gpu/memory.h"
 #include "slipstream/kernels/kernels.h"
@@ -18,12 +20,21 @@ Layout::Layout(int workers, std::size_t count, Dtype dtype, const PartialAllRedu
       wire(options.wire),
       has_one_shot(
           options.algorithm == Algorithm::one_shot ||
-          (options.algorithm == Algorithm::automatic && vector_bytes() <= most_in_one_shot)),
+          ((options.algorithm == Algorithm::automatic || options.algorithm == Algorithm::nccl) &&
+           vector_bytes() <= most_in_one_shot)),
       has_others(workers > 1 && options.algorithm != Algorithm::one_shot),
       // One shot writes the vector when everything has come.
       buffers(options.in_place || !has_others ? 1 : 2),
       word_offset(round_up(vector_bytes(), sizeof(Word))),
-      lane_bytes(has_one_shot ? round_up(word_offset + sizeof(Word), line) : 0) {}
+      lane_bytes(has_one_shot ? round_up(word_offset + sizeof(Word), line) : 0) {
+  if (options.algorithm != Algorithm::nccl) return;
+  const bool on_gpu = device != gpu::host;
+  if (on_gpu && !options.in_background) return;
+  throw Error(Code::invalid_argument,
+              fmt::format("algorithm is nccl, which averages in memory of GPUs{}; choose another, "
+                          "or automatic",
+                          on_gpu ? " and not in the background" : ""));
+}
 
 std::size_t Layout::bytes() const {
   // A line more for each other wire: by the size of their regions members see that they disagree.

@@ -16,8 +16,6 @@
 /// Where an operation's vector and its mean lie, chunk by chunk, here and at peers.
 namespace slip::partial_all_reduce {
 
-constexpr std::size_t divide_up(std::size_t n, std::size_t by) { return (n + by - 1) / by; }
-
 constexpr std::size_t chunk_bytes = std::size_t{256} << 10;
 /// A stage of an operation is so many chunks ahead of the next, so that they overlap.
 constexpr std::size_t ahead = 2;

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <string>
 
+#include "slipstream/base/align_internal.h"
 #include "slipstream/kernels/kernels.h"
 
 namespace slip {
 namespace {
 
-constexpr std::size_t line = 64;
-constexpr std::size_t round_up(std::size_t n) { return (n + line - 1) / line * line; }
 constexpr std::size_t slot_size(std::size_t bytes) { return line + round_up(bytes); }
 constexpr int mean_slots = 3;  // the two children's sums, and the mean
 

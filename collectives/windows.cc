@@ -96,17 +96,34 @@ Status Windows::find_lanes(Peer& peer, std::uint64_t sequence, std::size_t bytes
   }
 }
 
-Status Windows::wait_for(const Peer& peer, FunctionRef<bool()> arrived) {
+Status Windows::wait(FunctionRef<bool()> over, std::string_view what) {
   has_waited_ = true;
+  return wait_ ? wait_(over, what) : world_.wait_until(over, world_.deadline(), what);
+}
+
+Status Windows::wait_for(const Peer& peer, FunctionRef<bool()> arrived) {
   const auto over = [&] { return arrived() || word(peer, Sign::gave_up) != 0; };
-  constexpr std::string_view what = "an all-reduce";
-  const Status status =
-      wait_ ? wait_(over, what) : world_.wait_until(over, world_.deadline(), what);
+  const Status status = wait(over, "an all-reduce");
   if (status) return arrived() ? Status() : gave_up(peer);
   if (status.code() != Code::timeout) return status;
   return {Code::timeout,
           fmt::format("{} '{}': nothing has come from rank {}", status.message(), name_, peer.rank),
           peer.rank};
+}
+
+Status Windows::await_all(const Operation& operation, FunctionRef<bool()> done,
+                          std::string_view what) {
+  if (done()) return {};
+  const auto first_to_give_up = [&]() -> const Peer* {
+    for (const Member& member : operation.others) {
+      if (word(*member.peer, Sign::gave_up) != 0) return member.peer;
+    }
+    return nullptr;
+  };
+  const Status status = wait([&] { return done() || first_to_give_up() != nullptr; }, what);
+  if (status) return done() ? Status() : gave_up(*first_to_give_up());
+  if (status.code() != Code::timeout) return status;
+  return {Code::timeout, fmt::format("{} '{}'", status.message(), name_)};
 }
 
 void Windows::give_up(const Status& why) {

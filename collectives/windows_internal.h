@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "slipstream/base/align_internal.h"
 #include "slipstream/base/error.h"
 #include "slipstream/base/function_ref.h"
 #include "slipstream/base/word.h"
@@ -18,11 +19,6 @@
 #pragma GCC visibility push(hidden)
 
 namespace slip::partial_all_reduce {
-
-constexpr std::size_t line = 64;
-constexpr std::size_t round_up(std::size_t n, std::size_t unit) {
-  return (n + unit - 1) / unit * unit;
-}
 
 /// A worker has a slot of memory for each of its peers, in order of rank.
 constexpr std::size_t slot(int sender, int receiver) {
@@ -96,6 +92,8 @@ class Windows {
 
   /// Connects to everybody, lanes included. By all workers, at set-up; throws Error.
   void meet_all(std::size_t lanes_bytes);
+  /// A peer's memory of that name, which must be of that size. Throws Error.
+  RemoteRegion attach(int peer, const std::string& name, std::size_t bytes) const;
   /// Connects to whom it has not met. Codes: those of Transport::attach; peer_mismatch.
   Status meet(int rank, Peer** peer);
 
@@ -129,6 +127,9 @@ class Windows {
   Status await(const Peer& peer, Sign sign, Iteration progress) {
     return await(peer, [&] { return reached(word(peer, sign), progress); });
   }
+
+  /// Until `done`, which is up to all members, or one of them gives up.
+  Status await_all(const Operation& operation, FunctionRef<bool()> done, std::string_view what);
 
   /// Until the peer has contributed that many steps to the group, through its lane or to be loaded.
   /// What it said with it goes to `flags`.
@@ -195,10 +196,10 @@ class Windows {
 
  private:
   Status wait_for(const Peer& peer, FunctionRef<bool()> arrived);
+  Status wait(FunctionRef<bool()> over, std::string_view what);
   Status explain(const Peer& peer, Word word) const;
   Status out_of_order(const Peer& peer, Word word, std::uint64_t sequence) const;
   std::size_t lines_bytes() const { return static_cast<std::size_t>(world_.size() - 1) * line; }
-  RemoteRegion attach(int peer, const std::string& name, std::size_t bytes) const;
   void make_lanes(std::size_t bytes);
   void attach_lanes(Peer& peer, std::size_t bytes);
 
