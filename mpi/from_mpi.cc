@@ -10,6 +10,7 @@
 #include "slipstream/c_api/bridge.h"
 #include "slipstream/mpi/slipstream_mpi.h"
 #include "slipstream/runtime/invitation.h"
+#include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/world.h"
 
 namespace slip {
@@ -76,7 +77,9 @@ std::unique_ptr<Bootstrap> meet(MPI_Comm communicator, const WorldOptions& optio
 
 template <class Communicator>
 World World::from_mpi(Communicator communicator, const WorldOptions& options) {
-  return connect(meet(communicator, options), options);
+  WorldOptions of_the_job = options;
+  of_the_job.join_timeout = join_timeout(options.join_timeout);
+  return connect(meet(communicator, of_the_job), of_the_job);
 }
 
 template __attribute__((visibility("default"))) World World::from_mpi(MPI_Comm,

@@ -9,15 +9,15 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/base/align_internal.h"
 #include "slipstream/base/random.h"
+#include "slipstream/gpu/side_stream.h"
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/trainer/ad_psgd_paper_internal.h"
+#include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
-
-constexpr std::size_t line = 64;
-constexpr std::size_t round_up(std::size_t n) { return (n + line - 1) / line * line; }
 
 /// Those who may ask only ask, and the others only answer, so nobody waits in a circle.
 bool asks(AdPsgd::Mode mode, int rank) { return mode == AdPsgd::Mode::pull || rank % 2 == 1; }
@@ -51,9 +51,10 @@ class AdPsgdProtocol final : public Protocol {
         neighbours_(neighbours(options.mode, run.world.rank(), run.world.size())),
         questions_(run.world.allocate(run.name + "/questions",
                                       std::max<std::size_t>(1, neighbours_.size()) * lane_bytes_,
-                                      Bell::progress)),
-        answer_(run.world.allocate(run.name + "/answer", lane_bytes_)),
-        answered_(neighbours_.size()) {
+                                      Bell::progress, run.x.device)),
+        answer_(run.world.allocate(run.name + "/answer", lane_bytes_, Bell::worker, run.x.device)),
+        answered_(neighbours_.size()),
+        side_(run.x.device) {
     for (const int peer : neighbours_) {
       const std::vector<int> theirs = neighbours(options.mode, peer, run.world.size());
       const auto place = std::lower_bound(theirs.begin(), theirs.end(), run.world.rank());
@@ -64,7 +65,9 @@ class AdPsgdProtocol final : public Protocol {
   }
 
   Status enter(Iteration k) override {
-    if (!serving_ && answers(options_.mode, run_.world.rank())) open();
+    if (!serving_ && answers(options_.mode, run_.world.rank())) {
+      if (Status s = open(); !s) return s;
+    }
     const bool asks_now = options_.order == AdPsgd::Order::parallel && k % steps() == 0;
     return asks_now ? ask(k) : Status();
   }
@@ -73,8 +76,7 @@ class AdPsgdProtocol final : public Protocol {
     *next = k + 1;
     run_.world.counters().bytes_sent.add(sent_.exchange(0, std::memory_order_relaxed));
     if (!asks(options_.mode, run_.world.rank())) {
-      apply_to_model(gradient);
-      return {};
+      return apply_to_model(gradient);
     }
     Status status;
     const bool parallel = options_.order == AdPsgd::Order::parallel;
@@ -87,8 +89,7 @@ class AdPsgdProtocol final : public Protocol {
       // A resumed run may begin within a round, for which it has not asked.
       if (ends && status && asking_) status = average(k, {run_.x, {}, {}, {}});
     }
-    if (status && serving_) publish();
-    return status;
+    return status && serving_ ? publish() : status;
   }
 
   Status finish() override {
@@ -98,7 +99,8 @@ class AdPsgdProtocol final : public Protocol {
     }
     const std::lock_guard lock(mutex_);
     closed_ = true;
-    kernels::copy(run_.x, model());
+    if (Status s = side_.lead(); !s) return s;
+    kernels::copy(run_.x, model_.view());
     return {};
   }
 
@@ -124,8 +126,7 @@ class AdPsgdProtocol final : public Protocol {
           peer_questions_[peer], at_peer_[peer] + line, run_.x.data, bytes, at_peer_[peer],
           make_word(run_.world.incarnation(), numbered(exchange_of(k), false)));
       if (options_.local_steps > 1) {
-        asked_.resize(run_.x.bytes());
-        kernels::copy({asked_.data(), run_.x.count, run_.x.dtype}, run_.x);
+        remember(asked_, run_.x);
       }
     });
     return status;
@@ -148,9 +149,8 @@ class AdPsgdProtocol final : public Protocol {
     // With local steps the mean is of what x was when it asked, and the steps since then count on
     // top of that.
     const bool stepped = options_.local_steps > 1;
-    const ConstVectorView all_inputs[] = {run_.x,
-                                          {answer_.data() + line, run_.x.count, run_.x.dtype},
-                                          {asked_.data(), run_.x.count, run_.x.dtype}};
+    const ConstVectorView theirs{answer_.data() + line, run_.x.count, run_.x.dtype, run_.x.device};
+    const ConstVectorView all_inputs[] = {run_.x, theirs, asked_.view()};
     const double all_weights[] = {stepped ? 1 : own, 1 - own, own - 1};
     const std::span inputs(all_inputs, stepped ? 3 : 2);
     const std::span weights(all_weights, inputs.size());
@@ -165,33 +165,44 @@ class AdPsgdProtocol final : public Protocol {
 
   // ---- As the one who answers: its model is beside x, which the user computes with.
 
-  VectorView model() { return {model_.data(), run_.x.count, run_.x.dtype}; }
-
   /// The start is known now; who was faster may have asked already.
-  void open() {
-    model_.resize(run_.x.bytes());
-    kernels::copy(model(), run_.x);
+  Status open() {
+    remember(model_, run_.x);
+    if (Status s = side_.follow(); !s) return s;
     serving_ = run_.world.progress().serve(run_.world.transport(), [this] { return answer_all(); });
+    return {};
   }
 
-  void publish() {
+  /// change(), between what the progress thread does with the model before and after it.
+  template <class Change>
+  Status with_model(Change change) {
     const std::lock_guard lock(mutex_);
-    kernels::copy(model(), run_.x);
+    if (Status s = side_.lead(); !s) return s;
+    change();
+    return side_.follow();
   }
 
-  void apply_to_model(const GradientStep& gradient) {
+  Status publish() {
+    return with_model([&] { kernels::copy(model_.view(), run_.x); });
+  }
+
+  Status apply_to_model(const GradientStep& gradient) {
+    Status status;
     run_.timed(SpanKind::apply, [&] {
-      const std::lock_guard lock(mutex_);
-      const ConstVectorView own = model();
-      const double one = 1;
-      gradient.average({&own, 1}, {&one, 1}, 0, run_.x.count);
-      gradient.finish();
-      kernels::copy(model(), run_.x);
+      status = with_model([&] {
+        const ConstVectorView own = model_.view();
+        const double one = 1;
+        gradient.average({&own, 1}, {&one, 1}, 0, run_.x.count);
+        gradient.finish();
+        kernels::copy(model_.view(), run_.x);
+      });
     });
+    return status;
   }
 
   /// On the progress thread.
   bool answer_all() {
+    const gpu::CurrentStream enqueuing(side_.stream());
     bool any = false;
     for (std::size_t i = 0; i < neighbours_.size(); ++i) {
       const Iteration number = iteration_of(questions_.word(i * lane_bytes_));
@@ -205,18 +216,19 @@ class AdPsgdProtocol final : public Protocol {
 
   /// The answer goes out of the question's lane, which nobody writes until it has come.
   Status answer(std::size_t i, Iteration number) {
-    const VectorView lane{questions_.data() + i * lane_bytes_ + line, run_.x.count, run_.x.dtype};
+    const VectorView lane{questions_.data() + i * lane_bytes_ + line, run_.x.count, run_.x.dtype,
+                          run_.x.device};
     bool refused = false;
     {
       const std::lock_guard lock(mutex_);
       refused = closed_;
       if (options_.mode == AdPsgd::Mode::pull) {
-        kernels::copy(lane, model());
+        kernels::copy(lane, model_.view());
       } else if (!refused) {
-        const ConstVectorView inputs[] = {lane, model()};
+        const ConstVectorView inputs[] = {lane, model_.view()};
         const double halves[] = {0.5, 0.5};
         kernels::weighted_average(lane, inputs, halves);
-        kernels::copy(model(), lane);
+        kernels::copy(model_.view(), lane);
       }
     }
     const std::size_t bytes = refused ? 0 : lane.bytes();
@@ -237,9 +249,10 @@ class AdPsgdProtocol final : public Protocol {
   std::vector<RemoteRegion> peer_answer_;
   std::vector<Iteration> answered_;  // the progress thread's
   bool asking_ = false;              // an exchange is under way
-  std::vector<std::byte> asked_;     // with local steps: x as it was when it asked
-  std::mutex mutex_;                 // guards model_ and closed_
-  std::vector<std::byte> model_;
+  Vector asked_;                     // with local steps: x as it was when it asked
+  std::mutex mutex_;                 // guards model_, side_'s order with the worker's, and closed_
+  Vector model_;
+  gpu::SideStream side_;  // of the answers
   bool closed_ = false;
   std::atomic<std::uint64_t> sent_{0};  // by the progress thread, not counted yet; relaxed
   std::unique_ptr<Progress::Handle> serving_;

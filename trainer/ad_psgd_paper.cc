@@ -26,13 +26,13 @@ class PaperAdPsgd final : public Protocol {
         options_(options),
         neighbourhood_(everybody(run.world.rank(), run.world.size())),
         mailbox_(run.world, run.name + "/models", neighbourhood_,
-                 {.bytes = run.x.bytes(), .kinds = kinds, .answer = [this](const auto& m) {
-                    return reply(m);
-                  }}) {}
+                 {.bytes = run.x.bytes(),
+                  .kinds = kinds,
+                  .device = run.x.device,
+                  .answer = [this](const auto& m) { return reply(m); }}) {}
 
   Status enter(Iteration) override {
-    if (!latest_) keep(mailbox_.buffer(run_.x.bytes()));
-    return {};
+    return latest_ ? Status() : keep(mailbox_.buffer(run_.x.bytes()));
   }
 
   Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
@@ -46,10 +46,12 @@ class PaperAdPsgd final : public Protocol {
 
  private:
   /// The model as it is now, to be sent out of `buffer`.
-  void keep(std::shared_ptr<Mailbox::Buffer> buffer) {
-    kernels::copy({buffer->data(), run_.x.count, run_.x.dtype}, run_.x);
+  Status keep(std::shared_ptr<std::byte> buffer) {
+    kernels::copy({buffer.get(), run_.x.count, run_.x.dtype, run_.x.device}, run_.x);
+    if (Status s = mailbox_.follow(); !s) return s;
     const std::lock_guard lock(mutex_);
     latest_ = std::move(buffer);
+    return {};
   }
 
   /// Half as many questions as models are to be exchanged, which wait behind those of rounds
@@ -57,12 +59,13 @@ class PaperAdPsgd final : public Protocol {
   Status ask(Iteration round) {
     Status status;
     run_.timed(SpanKind::send, [&] {
-      keep(mailbox_.buffer(run_.x.bytes()));
+      status = keep(mailbox_.buffer(run_.x.bytes()));
+      if (!status) return;
       Random random(key({run_.seed, static_cast<std::uint64_t>(run_.world.rank()), round}));
       const int questions = std::max(1, options_.fanout / 2);
       std::vector<Mailbox::Letter> letters;
       for (const std::size_t out : random_peers(neighbourhood_.out.size(), questions, random)) {
-        letters.push_back({out, question, round, latest_, 0, latest_->size()});
+        letters.push_back({out, question, round, latest_, 0, run_.x.bytes()});
       }
       status = mailbox_.post(letters, false);
     });
@@ -73,7 +76,7 @@ class PaperAdPsgd final : public Protocol {
   std::optional<Mailbox::Letter> reply(const Mailbox::Message& message) {
     const std::lock_guard lock(mutex_);
     if (message.kind != question || !latest_) return std::nullopt;
-    return Mailbox::Letter{message.in, answer, message.round, latest_, 0, latest_->size()};
+    return Mailbox::Letter{message.in, answer, message.round, latest_, 0, run_.x.bytes()};
   }
 
   /// The mean of the worker's own and all that has come, questions and answers alike.
@@ -83,7 +86,8 @@ class PaperAdPsgd final : public Protocol {
       const auto messages = mailbox_.take();
       run_.world.counters().updates_used.add(messages.size());
       inputs_.assign(1, run_.x);
-      for (const auto& m : messages) inputs_.push_back({m.data, run_.x.count, run_.x.dtype});
+      for (const auto& m : messages)
+        inputs_.push_back({m.data, run_.x.count, run_.x.dtype, run_.x.device});
       weights_.assign(inputs_.size(), 1 / static_cast<double>(inputs_.size()));
       kernels::weighted_average(run_.x, inputs_, weights_);
       status = mailbox_.give_back();
@@ -95,7 +99,7 @@ class PaperAdPsgd final : public Protocol {
   const AdPsgd options_;
   const Neighbourhood neighbourhood_;
   std::mutex mutex_;  // guards latest_
-  std::shared_ptr<Mailbox::Buffer> latest_;
+  std::shared_ptr<std::byte> latest_;
   std::vector<ConstVectorView> inputs_;
   std::vector<double> weights_;
   Mailbox mailbox_;  // last: its service uses the others

@@ -56,8 +56,7 @@ class AllReduceProtocol final : public Protocol {
     const Time begin = run_.world.now();
     const Status status = all_reduce.mean(vector);
     run_.timeline.record(SpanKind::wait, run_.entered, begin, run_.world.now());
-    Counters& counters = run_.world.counters();
-    counters.max_gap_seen.set(std::max(counters.max_gap_seen.get(), all_reduce.max_lead()));
+    run_.world.counters().max_gap_seen.raise_to(all_reduce.max_lead());
     return status;
   }
 

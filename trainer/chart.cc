@@ -125,6 +125,12 @@ std::string draw_group(const BarChart::Group& group, const Rows& rows, double y)
 }
 
 }  // namespace
+
+std::string tick_text(double x, double y, std::string_view label, double width) {
+  return fmt::format(R"(<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>)",
+                     std::min(x, width - text_width(label) / 2), y, escape(label));
+}
+
 }  // namespace html
 
 std::string bar_chart_svg(const BarChart& chart) {

@@ -53,6 +53,9 @@ constexpr double chart_width = 640;
 constexpr double chart_height = 360;
 std::string plot(const LineChart& chart);
 
+/// A tick's label on a time axis: centred at x, but within a plot that ends at `width`.
+std::string tick_text(double x, double y, std::string_view label, double width);
+
 /// For an HTML page, whose script shows the values under the pointer.
 std::string draw(const LineChart& chart);
 

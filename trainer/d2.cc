@@ -2,6 +2,7 @@
 
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/trainer/gossip.h"
+#include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
@@ -17,8 +18,8 @@ class D2Protocol final : public GossipProtocol {
   D2Protocol(const Run& run, const D2& options)
       : GossipProtocol(run, run.neighbourhood, run.x.count),
         weights_(options.lazy ? half_way(run.weights) : run.weights),
-        stepped_(run),
-        correction_(run) {}
+        stepped_(run.x),
+        correction_(run.x) {}
 
  private:
   Status step(Iteration, const GradientStep& gradient) override {
@@ -37,8 +38,8 @@ class D2Protocol final : public GossipProtocol {
   }
 
   const MixingRow weights_;
-  Beside stepped_;     // x + u
-  Beside correction_;  // what averaging made of the last x + u, less that
+  Vector stepped_;     // x + u
+  Vector correction_;  // what averaging made of the last x + u, less that
 };
 
 }  // namespace

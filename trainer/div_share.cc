@@ -24,18 +24,17 @@ class DivShareProtocol final : public Protocol {
   DivShareProtocol(const Run& run, const DivShare& options)
       : run_(run),
         options_(options),
-        map_(run.tensors, fragments(options.fraction, run.x.count), options.map, run.seed),
+        map_(run.tensors, fragments(options.fraction, run.x.count), options.map, run.seed,
+             run.x.device),
         neighbourhood_(everybody(run.world.rank(), run.world.size())),
         mailbox_(run.world, run.name + "/fragments", neighbourhood_,
                  {.bytes = map_.largest() * size_of(run.x.dtype),
                   .kinds = static_cast<int>(map_.fragments()),
-                  .lost =
-                      [this](const Mailbox::Message& m) {
-                        return run_.heterogeneity.drops(run_.world.rank(),
-                                                        neighbourhood_.in[m.in].peer, m.round,
-                                                        static_cast<std::uint64_t>(m.kind));
-                      }}),
-        mean_(map_.largest() * size_of(run.x.dtype)) {}
+                  .device = run.x.device,
+                  .lost = [this](const Mailbox::Message& m) {
+                    return run_.heterogeneity.drops(run_.world.rank(), neighbourhood_.in[m.in].peer,
+                                                    m.round, static_cast<std::uint64_t>(m.kind));
+                  }}) {}
 
   Status enter(Iteration) override { return {}; }
 
@@ -54,7 +53,7 @@ class DivShareProtocol final : public Protocol {
     Status status;
     run_.timed(SpanKind::send, [&] {
       own_ = mailbox_.buffer(run_.x.bytes());
-      map_.gather({own_->data(), run_.x.count, run_.x.dtype}, run_.x);
+      map_.gather(own(), run_.x);
       Random random(key({run_.seed, static_cast<std::uint64_t>(run_.world.rank()), round}));
       const std::size_t element = size_of(run_.x.dtype);
       for (std::size_t f = 0; f < map_.fragments(); ++f) {
@@ -89,18 +88,16 @@ class DivShareProtocol final : public Protocol {
     return status;
   }
 
+  VectorView own() const { return {own_.get(), run_.x.count, run_.x.dtype, run_.x.device}; }
+
   void average_fragment(std::size_t f, std::span<const Mailbox::Message> messages) {
     const std::size_t count = map_.count(f);
-    const ConstVectorView own{own_->data(), run_.x.count, run_.x.dtype};
-    inputs_.assign(1, own.slice(map_.first(f), count));
-    for (const Mailbox::Message& m : messages) inputs_.push_back({m.data, count, run_.x.dtype});
-    weights_.assign(inputs_.size(), 1 / static_cast<double>(inputs_.size()));
-    if (map_.identity()) {
-      return kernels::weighted_average(run_.x.slice(map_.first(f), count), inputs_, weights_);
+    inputs_.assign(1, own().slice(map_.first(f), count));
+    for (const Mailbox::Message& m : messages) {
+      inputs_.push_back({m.data, count, run_.x.dtype, run_.x.device});
     }
-    const VectorView mean{mean_.data(), count, run_.x.dtype};
-    kernels::weighted_average(mean, inputs_, weights_);
-    map_.scatter(run_.x, f, mean);
+    weights_.assign(inputs_.size(), 1 / static_cast<double>(inputs_.size()));
+    map_.average(run_.x, f, inputs_, weights_);
   }
 
   const Run& run_;
@@ -108,8 +105,7 @@ class DivShareProtocol final : public Protocol {
   const FragmentMap map_;
   const Neighbourhood neighbourhood_;
   Mailbox mailbox_;
-  std::shared_ptr<Mailbox::Buffer> own_;  // the model that was sent last, in fragment order
-  std::vector<std::byte> mean_;           // of a fragment, in fragment order
+  std::shared_ptr<std::byte> own_;  // the model that was sent last, in fragment order
   // Of the round at hand; they keep their capacity.
   std::vector<Mailbox::Letter> letters_;
   std::vector<ConstVectorView> inputs_;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <optional>
 
 #include "slipstream/collectives/arbiter.h"
@@ -11,6 +10,7 @@
 #include "slipstream/runtime/update_queue.h"
 #include "slipstream/trainer/gossip.h"
 #include "slipstream/trainer/relay_trees.h"
+#include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
@@ -24,10 +24,11 @@ ArbiterOptions arbiter_options(const Dybw& options, const Graph& graph) {
 }
 
 /// One slot: before a worker sends again, those who have used its last update say that they did.
-UpdateQueueOptions queue_options(std::size_t bytes) {
+UpdateQueueOptions queue_options(std::size_t bytes, int device = gpu::host) {
   UpdateQueueOptions options;
   options.bytes = bytes;
   options.depth = 1;
+  options.device = device;
   return options;
 }
 
@@ -37,7 +38,8 @@ class DturProtocol final : public Protocol {
       : run_(run),
         carry_(options.policy == Dybw::Policy::carry),
         arbiter_(run.world, run.name + "/arbiter", arbiter_options(options, run.graph)),
-        queue_(run.world, run.name + "/updates", run.neighbourhood, queue_options(run.x.bytes())),
+        queue_(run.world, run.name + "/updates", run.neighbourhood,
+               queue_options(run.x.bytes(), run.x.device)),
         tokens_(run.world, run.name + "/tokens", run.neighbourhood, 1),
         entered_(run.neighbourhood.in.size()) {}
 
@@ -47,8 +49,7 @@ class DturProtocol final : public Protocol {
       std::fill(entered_.begin(), entered_.end(), k);
       if (Status s = arbiter_.begin(k); !s) return s;
     } else {
-      Counters& counters = run_.world.counters();
-      counters.max_gap_seen.set(std::max(counters.max_gap_seen.get(), tokens_.lead(k)));
+      run_.world.counters().max_gap_seen.raise_to(tokens_.lead(k));
     }
     return tokens_.announce(k);
   }
@@ -140,19 +141,15 @@ class DturProtocol final : public Protocol {
   /// An iteration that turns out to be void shall leave nothing behind.
   void keep(const GradientStep& gradient) {
     if (carry_) return;
-    const auto copy = [](std::vector<std::byte>& to, ConstVectorView from) {
-      const auto* data = static_cast<const std::byte*>(from.data);
-      to.assign(data, data + from.bytes());
-    };
-    copy(kept_, run_.x);
-    if (gradient.sgd.momentum != 0) copy(kept_velocity_, gradient.sgd.velocity);
+    remember(kept_, run_.x);
+    if (gradient.sgd.momentum != 0) remember(kept_velocity_, gradient.sgd.velocity);
   }
 
   void restore(const GradientStep& gradient) {
     if (carry_) return;
-    std::memcpy(run_.x.data, kept_.data(), kept_.size());
+    kernels::copy(run_.x, kept_.view());
     if (gradient.sgd.momentum != 0) {
-      std::memcpy(gradient.sgd.velocity.data, kept_velocity_.data(), kept_velocity_.size());
+      kernels::copy(gradient.sgd.velocity, kept_velocity_.view());
     }
   }
 
@@ -200,7 +197,7 @@ class DturProtocol final : public Protocol {
       if (Status s = queue_.verify(i, tag(i)); !s) return s;
       const int degree = active_neighbours(run_.neighbourhood.in[i].peer);
       const double weight = 1.0 / (1 + std::max(own_degree, degree));
-      inputs_.push_back({queue_.update(i, tag(i)), run_.x.count, run_.x.dtype});
+      inputs_.push_back({queue_.update(i, tag(i)), run_.x.count, run_.x.dtype, run_.x.device});
       weights_.push_back(weight);
       weights_[0] -= weight;
       readers_.push_back(i);
@@ -223,8 +220,8 @@ class DturProtocol final : public Protocol {
   // Of its last average: the iteration, and the neighbours who used this worker's update.
   Iteration averaged_ = 0;
   std::vector<std::size_t> readers_;
-  std::vector<std::byte> kept_;
-  std::vector<std::byte> kept_velocity_;
+  Vector kept_;
+  Vector kept_velocity_;
   // Of the average at hand; they keep their capacity.
   std::vector<ConstVectorView> inputs_;
   std::vector<double> weights_;

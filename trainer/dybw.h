@@ -40,6 +40,7 @@ struct Dybw {
   void validate(const RunShape& shape) const;
   std::size_t memory(const RunShape& shape) const;
   std::unique_ptr<Protocol> make(const Run& run) const;
+  bool runs_on_gpu() const { return true; }
 };
 
 /// The edges of the tree that DTUR works on; the graph is symmetric and connected.

@@ -5,14 +5,12 @@
 #include <cstring>
 #include <utility>
 
+#include "slipstream/base/align_internal.h"
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
-
-constexpr std::size_t line = 64;
-constexpr std::size_t round_up(std::size_t n) { return (n + line - 1) / line * line; }
 
 // In a worker's room: how many snapshots rank 0 is done with, and for how many it has called.
 constexpr std::size_t closed_offset = 0;
@@ -161,7 +159,7 @@ Status Evaluator::to_host(ConstVectorView* x) {
   if (!x->on_gpu()) return {};
   copied_.resize(x->bytes());
   const VectorView copy{copied_.data(), x->count, x->dtype};
-  const Status status = transfer(copy, *x);
+  const Status status = transfer(*world_, copy, *x);
   *x = copy;
   return status;
 }

@@ -8,24 +8,10 @@
 #include <cstdio>
 
 #include "slipstream/base/error.h"
+#include "slipstream/runtime/posix_internal.h"
 
 namespace slip {
 namespace {
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 /// False with errno set.
 bool write_all(int fd, std::string_view content) {
@@ -39,22 +25,21 @@ bool write_all(int fd, std::string_view content) {
 }
 
 void write_in_place(const std::string& path, std::string_view content) {
-  const Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (file.get() < 0 || !write_all(file.get(), content)) throw_errno("cannot write " + path);
+  const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (!file || !write_all(file.get(), content)) throw_errno("cannot write " + path);
 }
 
 /// An unlinked-on-failure temporary with the permissions that a new file would get.
 void write_and_rename(const std::string& path, std::string_view content) {
   std::string temporary;
-  int fd = -1;
-  for (int attempt = 0; fd < 0 && attempt < 100; ++attempt) {
+  FileDescriptor file;
+  for (int attempt = 0; !file && attempt < 100; ++attempt) {
     temporary = path + ".tmp" + std::to_string(::getpid()) + "." + std::to_string(attempt);
-    fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0 && errno != EEXIST) break;
+    file = FileDescriptor(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (!file && errno != EEXIST) break;
   }
-  const Descriptor file(fd);
-  if (fd < 0) throw_errno("cannot write " + path);
-  if (!write_all(fd, content) || ::rename(temporary.c_str(), path.c_str()) != 0) {
+  if (!file) throw_errno("cannot write " + path);
+  if (!write_all(file.get(), content) || ::rename(temporary.c_str(), path.c_str()) != 0) {
     const int error = errno;
     ::unlink(temporary.c_str());
     errno = error;
@@ -74,8 +59,8 @@ void write_file(const std::string& path, std::string_view content) {
 }
 
 std::string read_file(const std::string& path) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.get() < 0) {
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) {
     if (errno == ENOENT) throw Error(Code::not_found, "cannot read " + path + ": no such file");
     throw_errno("cannot read " + path);
   }

@@ -11,10 +11,11 @@ namespace {
 /// In lockstep a sender is at most one round ahead of a receiver, so two slots are enough.
 constexpr int max_gap = 1;
 
-UpdateQueueOptions queue_options(std::size_t count, Dtype dtype) {
+UpdateQueueOptions queue_options(std::size_t count, Dtype dtype, int device = gpu::host) {
   UpdateQueueOptions options;
   options.bytes = count * size_of(dtype);
   options.depth = max_gap + 1;
+  options.device = device;
   return options;
 }
 
@@ -28,7 +29,7 @@ Gossip::Gossip(const Run& run, std::string_view name, const Neighbourhood& neigh
       count_(count),
       rounds_per_iteration_(rounds_per_iteration),
       queue_(run.world, std::string(name) + "/vectors", neighbourhood,
-             queue_options(count, run.x.dtype)),
+             queue_options(count, run.x.dtype, run.x.device)),
       tokens_(run.world, std::string(name) + "/tokens", neighbourhood, max_gap) {}
 
 std::size_t Gossip::memory(std::size_t in_neighbours, std::size_t count, Dtype dtype) {
@@ -63,9 +64,8 @@ Status Gossip::enter() {
   const auto permitted = [&] { return tokens_.may_enter(*round_); };
   if (Status s = run_.wait(permitted, "tokens from its receivers"); !s) return s;
   if (*round_ > 0) {
-    Counters& counters = run_.world.counters();
     const Iteration lead = tokens_.lead(*round_) + rounds_per_iteration_ - 1;
-    counters.max_gap_seen.set(std::max(counters.max_gap_seen.get(), lead / rounds_per_iteration_));
+    run_.world.counters().max_gap_seen.raise_to(lead / rounds_per_iteration_);
   }
   inputs_.assign(1, {});
   weights_.assign(1, 0.0);
@@ -89,7 +89,7 @@ Status Gossip::receive(std::size_t first, std::size_t end) {
 
 void Gossip::add(std::size_t in, double weight) {
   if (run_.heterogeneity.drops(run_.world.rank(), in_[in].peer, *round_)) return;
-  inputs_.push_back({queue_.update(in, *round_), count_, run_.x.dtype});
+  inputs_.push_back({queue_.update(in, *round_), count_, run_.x.dtype, run_.x.device});
   weights_.push_back(weight);
   run_.world.counters().updates_used.add(1);
 }

@@ -75,19 +75,4 @@ class GossipProtocol : public Protocol {
   Gossip gossip_;
 };
 
-/// Memory beside the parameters, of the same shape, zero at first.
-class Beside {
- public:
-  /// As many times as long as the parameters.
-  explicit Beside(const Run& run, std::size_t times = 1)
-      : memory_(times * run.x.bytes()), count_(run.x.count), dtype_(run.x.dtype) {}
-  VectorView view(std::size_t part = 0) { return whole().slice(part * count_, count_); }
-  VectorView whole() { return {memory_.data(), memory_.size() / size_of(dtype_), dtype_}; }
-
- private:
-  std::vector<std::byte> memory_;
-  std::size_t count_;
-  Dtype dtype_;
-};
-
 }  // namespace slip

@@ -3,6 +3,7 @@
 #include "slipstream/collectives/tree.h"
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/trainer/gossip.h"
+#include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
@@ -18,14 +19,18 @@ class Tracking : public GossipProtocol {
  public:
   explicit Tracking(const Run& run)
       : GossipProtocol(run, run.neighbourhood, 2 * run.x.count),
-        both_(run, 2),
-        c_(run),
-        change_(run) {}
+        both_(2 * run.x.count, run.x.dtype, run.x.device),
+        c_(run.x),
+        change_(run.x) {}
 
  protected:
-  Beside both_;
-  Beside c_;
-  Beside change_;
+  VectorView both(std::size_t i) const {
+    return both_.view().slice(i * run_.x.count, run_.x.count);
+  }
+
+  Vector both_;
+  Vector c_;
+  Vector change_;
 };
 
 /// x = W (h + c),  c = W (c + u) - u  where h = x + u is the local step.
@@ -40,15 +45,15 @@ class UpdateTracking final : public Tracking {
       kernels::copy(u, run_.x);
       gradient.apply();
       difference(u, run_.x, u);
-      kernels::copy(both_.view(0), run_.x);
-      kernels::axpy(both_.view(0), 1, c_.view());
-      kernels::copy(both_.view(1), u);
-      kernels::axpy(both_.view(1), 1, c_.view());
+      kernels::copy(both(0), run_.x);
+      kernels::axpy(both(0), 1, c_.view());
+      kernels::copy(both(1), u);
+      kernels::axpy(both(1), 1, c_.view());
     });
-    if (Status s = gossip_.average(both_.whole(), run_.weights); !s) return s;
+    if (Status s = gossip_.average(both_.view(), run_.weights); !s) return s;
     run_.timed(SpanKind::apply, [&] {
-      kernels::copy(run_.x, both_.view(0));
-      difference(c_.view(), both_.view(1), u);
+      kernels::copy(run_.x, both(0));
+      difference(c_.view(), both(1), u);
     });
     return {};
   }
@@ -57,7 +62,7 @@ class UpdateTracking final : public Tracking {
 /// m = beta m + g,  x = W x - lr (m - c),  c = W (c - m) + m.
 class MomentumTracking final : public Tracking {
  public:
-  MomentumTracking(const Run& run) : Tracking(run), m_(run) {}
+  MomentumTracking(const Run& run) : Tracking(run), m_(run.x) {}
 
  private:
   Status step(Iteration, const GradientStep& gradient) override {
@@ -65,15 +70,15 @@ class MomentumTracking final : public Tracking {
     // A user's own step is as it is.
     const double rate = gradient.gradient ? gradient.sgd.learning_rate : 1;
     run_.timed(SpanKind::apply, [&] {
-      kernels::copy(both_.view(0), run_.x);
-      difference(both_.view(1), c_.view(), m_.view());
+      kernels::copy(both(0), run_.x);
+      difference(both(1), c_.view(), m_.view());
     });
-    if (Status s = gossip_.average(both_.whole(), run_.weights); !s) return s;
+    if (Status s = gossip_.average(both_.view(), run_.weights); !s) return s;
     run_.timed(SpanKind::apply, [&] {
-      const ConstVectorView inputs[] = {both_.view(0), m_.view(), c_.view()};
+      const ConstVectorView inputs[] = {both(0), m_.view(), c_.view()};
       const double weights[] = {1, -rate, rate};
       kernels::weighted_average(run_.x, inputs, weights);
-      kernels::copy(c_.view(), both_.view(1));
+      kernels::copy(c_.view(), both(1));
       kernels::axpy(c_.view(), 1, m_.view());
     });
     return {};
@@ -111,7 +116,8 @@ class MomentumTracking final : public Tracking {
     begun_ = true;
     kernels::copy(c_.view(), g);
     try {
-      tree_mean(run_.world, run_.name + "/first", c_.view());
+      on_host(run_.world, c_.view(),
+              [&](VectorView c) { tree_mean(run_.world, run_.name + "/first", c); });
     } catch (const Error& error) {
       return error.status();
     }
@@ -122,7 +128,7 @@ class MomentumTracking final : public Tracking {
     return {};
   }
 
-  Beside m_;
+  Vector m_;
   bool begun_ = false;
 };
 

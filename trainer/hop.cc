@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/gpu/side_stream.h"
 #include "slipstream/runtime/tokens.h"
 #include "slipstream/runtime/update_queue.h"
 
@@ -51,6 +52,7 @@ class HopProtocol final : public Protocol {
         // iteration, and there is one.
         tokens_(run.world, run.name + "/tokens", run.neighbourhood,
                 options.notify_ack ? 1 : options.max_gap),
+        sending_(run.x.device),
         last_used_(run.neighbourhood.in.size(), -1),
         unmet_(run.neighbourhood.in.size(), 0) {}
 
@@ -100,14 +102,15 @@ class HopProtocol final : public Protocol {
     // Who has acknowledged an iteration has left it.
     const Iteration lead = tokens_.lead(k);
     const Iteration gap = options_.notify_ack && lead > 0 ? lead - 1 : lead;
-    Counters& counters = run_.world.counters();
-    counters.max_gap_seen.set(std::max(counters.max_gap_seen.get(), gap));
+    run_.world.counters().max_gap_seen.raise_to(gap);
   }
 
   GradientStep average_only() const { return {run_.x, {}, {}, {}}; }
 
+  /// On a GPU beside the gradient, which only reads the parameters as well.
   Status send(Iteration k) {
-    Status status;
+    Status status = sending_.follow();
+    const gpu::CurrentStream beside(sending_.stream());
     run_.timed(SpanKind::send, [&] {
       for (std::size_t out = 0; status && out < run_.neighbourhood.out.size(); ++out) {
         // The sending check: a receiver that is past every iteration in which it could use k.
@@ -120,6 +123,7 @@ class HopProtocol final : public Protocol {
   }
 
   Status receive_and_reduce(Iteration k, const GradientStep& gradient) {
+    if (Status s = sending_.lead(); !s) return s;  // the parameters are written now
     if (options_.staleness) return reduce_stale(k, gradient);
     if (options_.backup > 0) return reduce_backup(k, gradient);
     return reduce_standard(k, gradient);
@@ -280,6 +284,7 @@ class HopProtocol final : public Protocol {
   Tokens tokens_;
   std::optional<Iteration> first_;
   bool sent_ = false;  // the update of the iteration at hand
+  gpu::SideStream sending_;
   // Of the reduction at hand; they keep their capacity.
   std::vector<ConstVectorView> inputs_;
   std::vector<ConstVectorView> slices_;

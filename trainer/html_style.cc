@@ -49,7 +49,7 @@ button.theme { border: 1px solid var(--edge); background: var(--card); color: va
 .tile span { color: var(--soft); font-size: 14px; }
 .tile em { display: block; color: var(--soft); font-style: normal; font-size: 13px;
   min-height: 1.5em; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(460px, 1fr)); gap: 18px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 18px; }
 .charts .card { margin: 0; padding: 14px 16px 8px; position: relative; }
 figcaption { font-weight: 600; margin: 0 0 4px 4px; }
 svg { display: block; width: 100%; height: auto; font-family: inherit; }
@@ -99,6 +99,7 @@ details > summary { cursor: pointer; font-weight: 600; } details[open] > summary
   font-size: 13.5px; line-height: 1.45; padding: 6px 11px; border-radius: 7px; max-width: 380px;
   white-space: pre; font-variant-numeric: tabular-nums; }
 footer { margin-top: 34px; }
+@media (max-width: 600px) { main { padding: 20px 12px 40px; } .card { padding: 14px 12px; } }
 )css";
 
 const char* const chart_basics = R"css(

@@ -134,9 +134,8 @@ std::string draw_timeline(const PageRun& run, const Window& window) {
 
   const double below = top + static_cast<double>(row_of.size()) * row_height;
   for (const double tick : axis.ticks()) {
-    rows += fmt::format(R"(<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{} ms</text>)",
-                        left + axis.position(tick) * (width - left - right), below + 14,
-                        axis.label(tick));
+    rows += tick_text(left + axis.position(tick) * (width - left - right), below + 14,
+                      axis.label(tick) + " ms", width);
   }
   std::string note;
   if (row_of.size() < report.per_worker.size()) {

@@ -56,8 +56,7 @@ std::string draw_axes(const Scales& scales, const LineChart& chart) {
                        left, width - right, y, y, left - 8, y + 4, scales.y.label(tick));
   }
   for (const double tick : scales.x.ticks()) {
-    svg += fmt::format(R"(<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>)",
-                       scales.px(tick), height - bottom + 18, scales.x.label(tick));
+    svg += tick_text(scales.px(tick), height - bottom + 18, scales.x.label(tick), width);
   }
   svg += fmt::format(R"(<line class="axis" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>)"
                      R"(<text class="axis-name" x="{3}" y="{4}" text-anchor="middle">{5}</text>)",

@@ -5,13 +5,13 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/base/align_internal.h"
+#include "slipstream/gpu/side_stream.h"
 #include "slipstream/kernels/kernels.h"
+#include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
-
-constexpr std::size_t line = 64;
-constexpr std::size_t round_up(std::size_t n) { return (n + line - 1) / line * line; }
 
 /// How a vector is spread over the servers, which are the first ranks. What goes between a worker
 /// and a server takes a lane: a line with a word, then the server's shard.
@@ -41,10 +41,13 @@ class ParameterServerProtocol : public Protocol {
   ParameterServerProtocol(const Run& run, const ParameterServer& options)
       : run_(run),
         shards_(options.servers, run.world.size(), run.x.count, run.x.dtype),
-        answers_(run.world.allocate(run.name + "/answers", shards_.servers * shards_.lane)) {
+        answers_(run.world.allocate(run.name + "/answers", shards_.servers * shards_.lane,
+                                    Bell::worker, run.x.device)),
+        side_(run.x.device) {
     if (server() < shards_.servers) {
       const auto workers = static_cast<std::size_t>(run.world.size());
-      pushes_ = run.world.allocate(run.name + "/pushes", workers * shards_.lane, Bell::progress);
+      pushes_ = run.world.allocate(run.name + "/pushes", workers * shards_.lane, Bell::progress,
+                                   run.x.device);
       for (int worker = 0; worker < run.world.size(); ++worker) {
         workers_.push_back(run.world.attach(worker, run.name + "/answers"));
       }
@@ -58,7 +61,11 @@ class ParameterServerProtocol : public Protocol {
     if (serving_ || workers_.empty()) return {};
     // The start is known now; who was faster may have pushed already.
     open();
-    serving_ = run_.world.progress().serve(run_.world.transport(), [this] { return serve(); });
+    if (Status s = side_.follow(); !s) return s;
+    serving_ = run_.world.progress().serve(run_.world.transport(), [this] {
+      const gpu::CurrentStream enqueuing(side_.stream());
+      return serve();
+    });
     return {};
   }
 
@@ -92,7 +99,7 @@ class ParameterServerProtocol : public Protocol {
     run_.timed(SpanKind::apply, [&] {
       for (std::size_t s = 0; s < shards_.servers; ++s) {
         const std::byte* answer = answers_.data() + s * shards_.lane + line;
-        kernels::copy(part_of(result, s), {answer, shards_.size(s), result.dtype});
+        kernels::copy(part_of(result, s), {answer, shards_.size(s), result.dtype, result.device});
       }
     });
     counters.updates_used.add(1);
@@ -115,7 +122,8 @@ class ParameterServerProtocol : public Protocol {
     return iteration_of(pushes_.word(worker * shards_.lane));
   }
   VectorView push_of(std::size_t worker) const {
-    return {pushes_.data() + worker * shards_.lane + line, shards_.size(server()), run_.x.dtype};
+    return {pushes_.data() + worker * shards_.lane + line, shards_.size(server()), run_.x.dtype,
+            run_.x.device};
   }
   void answer(std::size_t worker, Iteration number, ConstVectorView shard) {
     sent_.fetch_add(shard.bytes(), std::memory_order_relaxed);
@@ -134,6 +142,7 @@ class ParameterServerProtocol : public Protocol {
   std::vector<RemoteRegion> servers_;   // their pushes
   std::vector<RemoteRegion> workers_;   // at a server: their answers
   std::atomic<std::uint64_t> sent_{0};  // by the server and not counted yet; relaxed
+  gpu::SideStream side_;                // the server's
 
  protected:
   std::unique_ptr<Progress::Handle> serving_;
@@ -158,7 +167,7 @@ class Synchronous final : public ParameterServerProtocol {
   }
 
  private:
-  void open() override { mean_.resize(push_of(0).bytes()); }
+  void open() override { mean_ = Vector(push_of(0)); }
 
   bool serve() override {
     const Iteration number = pushed(0);
@@ -170,7 +179,7 @@ class Synchronous final : public ParameterServerProtocol {
     }
     answered_ = number;
     // Nobody pushes again before it has this answer, so the last one is not under way any more.
-    const VectorView mean{mean_.data(), push_of(0).count, run_.x.dtype};
+    const VectorView mean = mean_.view();
     kernels::weighted_average(mean, inputs_, weights_);
     for (std::size_t worker = 0; worker < workers(); ++worker) answer(worker, number, mean);
     return true;
@@ -178,7 +187,7 @@ class Synchronous final : public ParameterServerProtocol {
 
   const std::vector<double> weights_;
   std::vector<ConstVectorView> inputs_;
-  std::vector<std::byte> mean_;
+  Vector mean_;
   Iteration answered_ = 0;
 };
 
@@ -186,13 +195,13 @@ class Asynchronous final : public ParameterServerProtocol {
  public:
   Asynchronous(const Run& run, const ParameterServer& options)
       : ParameterServerProtocol(run, options),
-        change_(run.x.bytes()),
+        change_(run.x),
         answered_(static_cast<std::size_t>(run.world.size())) {}
   ~Asynchronous() override { serving_.reset(); }
 
   Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
     *next = k + 1;
-    const VectorView change{change_.data(), run_.x.count, run_.x.dtype};
+    const VectorView change = change_.view();
     run_.timed(SpanKind::apply, [&] {
       kernels::copy(change, run_.x);
       gradient.apply();
@@ -204,11 +213,9 @@ class Asynchronous final : public ParameterServerProtocol {
   }
 
  private:
-  VectorView model() { return {model_.data(), push_of(0).count, run_.x.dtype}; }
-
   void open() override {
-    model_.resize(push_of(0).bytes());
-    kernels::copy(model(), part_of(run_.x, server()));
+    model_ = Vector(push_of(0));
+    kernels::copy(model_.view(), part_of(run_.x, server()));
   }
 
   bool serve() override {
@@ -219,16 +226,16 @@ class Asynchronous final : public ParameterServerProtocol {
       answered_[worker] = number;
       any = true;
       const VectorView push = push_of(worker);
-      kernels::axpy(model(), 1.0 / static_cast<double>(workers()), push);
+      kernels::axpy(model_.view(), 1.0 / static_cast<double>(workers()), push);
       // The answer goes out of the push's lane, which nobody writes until it has come.
-      kernels::copy(push, model());
+      kernels::copy(push, model_.view());
       answer(worker, number, push);
     }
     return any;
   }
 
-  std::vector<std::byte> change_;
-  std::vector<std::byte> model_;     // this server's shard
+  Vector change_;
+  Vector model_;                     // this server's shard
   std::vector<Iteration> answered_;  // by worker
 };
 

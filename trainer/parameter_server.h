@@ -31,6 +31,7 @@ struct ParameterServer {
   void validate(const RunShape&) const {}
   std::size_t memory(const RunShape& shape) const;
   std::unique_ptr<Protocol> make(const Run& run) const;
+  bool runs_on_gpu() const { return true; }
   bool free_running() const { return mode == Mode::asynchronous; }
 };
 

@@ -4,7 +4,6 @@
 #include <functional>
 #include <memory>
 #include <numeric>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -175,7 +174,7 @@ class PragueProtocol final : public Protocol {
     } else {
       groups_ = std::make_unique<ScheduledGroups>(run, options_, mean);
     }
-    if (overlaps()) background_.emplace(run.world);
+    if (overlaps()) background_ = std::make_unique<Background>(run.world, run.x.device);
   }
 
   Status enter(Iteration k) override {
@@ -184,8 +183,7 @@ class PragueProtocol final : public Protocol {
     if (!next.members.empty()) {
       if (Status s = reduce_.announce(next); !s) return s;
     }
-    if (overlaps()) begin(&Groups::average);
-    return {};
+    return overlaps() ? begin(&Groups::average) : Status();
   }
 
   Status step(Iteration k, const GradientStep& gradient, Iteration* next) override {
@@ -201,7 +199,7 @@ class PragueProtocol final : public Protocol {
 
   Status finish() override {
     if (!overlaps()) return groups_->finish();
-    begin(&Groups::finish);
+    if (Status s = begin(&Groups::finish); !s) return s;
     if (Status s = end(); !s) return s;
     kernels::copy(run_.x, reduce_.buffer());
     return {};
@@ -221,9 +219,9 @@ class PragueProtocol final : public Protocol {
   }
 
   /// Averages the model of now while the worker computes with it.
-  void begin(Status (Groups::*what)()) {
+  Status begin(Status (Groups::*what)()) {
     kernels::copy(reduce_.buffer(), run_.x);
-    background_->begin([groups = groups_.get(), what] { return (groups->*what)(); });
+    return background_->begin([groups = groups_.get(), what] { return (groups->*what)(); });
   }
 
   Status end() {
@@ -243,7 +241,9 @@ class PragueProtocol final : public Protocol {
   const Prague options_;
   PartialAllReduce reduce_;
   std::unique_ptr<Groups> groups_;
-  std::optional<Background> background_;  // if it overlaps; ends before what it works with
+  // If it overlaps. It ends before what it works with; and is there while it ends, as what it does
+  // waits through it.
+  std::unique_ptr<Background> background_;
 };
 
 }  // namespace
@@ -265,16 +265,13 @@ Options Prague::describe() {
       .append(slip::describe(algorithm, wire));
 }
 
-void Prague::validate(const RunShape& shape) const {
+void Prague::validate(const RunShape&) const {
   const auto refuse = [](const std::string& reason) {
     throw Error(Code::invalid_argument, "prague: " + reason);
   };
   const bool divides = generator == Generator::division || generator == Generator::inter_intra;
   if (group_size < 2) refuse("group_size is at least 2");
   if (section < 1) refuse("section is at least 1");
-  if (order == Order::parallel && shape.device != gpu::host) {
-    refuse("order=parallel averages in the memory of hosts; leave it out on GPUs");
-  }
   if (filter && *filter < 1) refuse("filter is at least 1");
   if (filter && !(divides && service)) {
     refuse("filter is for generator division or inter-intra, with the service");
@@ -288,8 +285,9 @@ bool Prague::free_running() const { return service && generator != Generator::st
 
 std::size_t Prague::memory(const RunShape& shape) const {
   const int workers = shape.graph.size();
-  std::size_t bytes = PartialAllReduce::memory(workers, shape.parameters, shape.dtype,
-                                               {.wire = wire, .algorithm = algorithm});
+  std::size_t bytes =
+      PartialAllReduce::memory(workers, shape.parameters, shape.dtype,
+                               {.wire = wire, .algorithm = algorithm, .device = shape.device});
   if (free_running()) {
     bytes += GroupService::memory(generator_options(*this, workers), shape.rank);
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "slipstream/trainer/profiler_range_internal.h"
+
 /// A protocol is registered by its line here.
 #define SLIP_PROTOCOLS(LINE) \
   LINE(AllReduceSgd)         \
@@ -55,6 +57,7 @@ std::unique_ptr<ProtocolConfig> make_protocol_config(std::string_view name) {
 
 Status Run::wait(FunctionRef<bool()> condition, std::string_view what, Time alarm) const {
   if (condition()) return {};
+  const ProfilerRange range(SpanKind::wait);
   const Time begin = world.now();
   Status status;
   do {
@@ -73,6 +76,7 @@ Status Run::wait(FunctionRef<bool()> condition, std::string_view what, Time alar
 }
 
 void Run::timed(SpanKind kind, FunctionRef<void()> work) const {
+  const ProfilerRange range(kind);
   const Time begin = world.now();
   work();
   timeline.record(kind, entered, begin, world.now());

@@ -4,6 +4,7 @@
 
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/trainer/gossip.h"
+#include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
@@ -11,7 +12,7 @@ namespace {
 class QuasiGlobalProtocol final : public GossipProtocol {
  public:
   explicit QuasiGlobalProtocol(const Run& run)
-      : GossipProtocol(run, run.neighbourhood, run.x.count), before_(run) {}
+      : GossipProtocol(run, run.neighbourhood, run.x.count), before_(run.x) {}
 
  private:
   Status step(Iteration, const GradientStep& gradient) override {
@@ -40,7 +41,7 @@ class QuasiGlobalProtocol final : public GossipProtocol {
     return {};
   }
 
-  Beside before_;
+  Vector before_;
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ struct QuasiGlobal {
   void validate(const RunShape&) const {}
   std::size_t memory(const RunShape& shape) const;
   std::unique_ptr<Protocol> make(const Run& run) const;
+  bool runs_on_gpu() const { return true; }
   bool tolerates_loss() const { return true; }
 };
 

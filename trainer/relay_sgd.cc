@@ -9,6 +9,7 @@
 
 #include "slipstream/collectives/relay.h"
 #include "slipstream/trainer/relay_trees.h"
+#include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
@@ -47,7 +48,7 @@ class RelaySgdProtocol final : public Protocol {
       return {};
     }
     first_ = k;  // not 0 in a resumed run
-    if (options_.normalise == Normalise::initial) copy(initial_, run_.x);
+    if (options_.normalise == Normalise::initial) remember(initial_, run_.x);
     return {};
   }
 
@@ -78,13 +79,6 @@ class RelaySgdProtocol final : public Protocol {
     std::size_t count;
     Relay relay;
   };
-  using Memory = std::vector<std::byte>;
-
-  static void copy(Memory& to, ConstVectorView from) {
-    const auto* data = static_cast<const std::byte*>(from.data);
-    to.assign(data, data + from.bytes());
-  }
-  VectorView view_of(Memory& memory) const { return {memory.data(), run_.x.count, run_.x.dtype}; }
 
   bool all_models() const {
     return std::all_of(parts_.begin(), parts_.end(),
@@ -94,7 +88,7 @@ class RelaySgdProtocol final : public Protocol {
   /// A neighbour has entered the round of its last message.
   void note_gap(Iteration k) {
     Counter& gap = run_.world.counters().max_gap_seen;
-    for (const Part& part : parts_) gap.set(std::max(gap.get(), part.relay.behind(k)));
+    for (const Part& part : parts_) gap.raise_to(part.relay.behind(k));
   }
 
   /// x becomes this worker's model of the round. The one before is kept where it may be needed: to
@@ -103,21 +97,22 @@ class RelaySgdProtocol final : public Protocol {
     const bool updates = options_.relay == Payload::updates;
     const bool may_miss = run_.heterogeneity.drops_any() || !all_models();
     run_.timed(SpanKind::apply, [&] {
-      if (updates || (options_.normalise == Normalise::latest && may_miss)) copy(latest_, run_.x);
+      if (updates || (options_.normalise == Normalise::latest && may_miss))
+        remember(latest_, run_.x);
       GradientStep corrected = gradient;
       corrected.sgd.learning_rate *= correction_;
       corrected.apply();
       if (!updates) return;
-      update_.resize(run_.x.bytes());
-      const ConstVectorView inputs[] = {run_.x, view_of(latest_)};
+      if (update_.view().data == nullptr) update_ = Vector(run_.x);
+      const ConstVectorView inputs[] = {run_.x, latest_.view()};
       const double difference[] = {1, -1};
-      kernels::weighted_average(view_of(update_), inputs, difference);
+      kernels::weighted_average(update_.view(), inputs, difference);
     });
   }
 
   /// What this worker adds to the sums.
   ConstVectorView own(const Part& part) {
-    const VectorView whole = options_.relay == Payload::updates ? view_of(update_) : run_.x;
+    const VectorView whole = options_.relay == Payload::updates ? update_.view() : run_.x;
     return whole.slice(part.first, part.count);
   }
 
@@ -154,7 +149,7 @@ class RelaySgdProtocol final : public Protocol {
     const auto models = static_cast<double>(part.relay.models());
     const VectorView x = run_.x.slice(part.first, part.count);
     if (options_.relay == Payload::updates) {
-      return {x, 1 / n, view_of(latest_).slice(part.first, part.count), 1};
+      return {x, 1 / n, latest_.view().slice(part.first, part.count), 1};
     }
     if (options_.normalise == Normalise::counts) return {x, 1 / models};
     if (models < n) return {x, 1 / n, missing(part), (n - models) / n};
@@ -164,9 +159,9 @@ class RelaySgdProtocol final : public Protocol {
   ConstVectorView missing(const Part& part) {
     switch (options_.normalise) {
       case Normalise::initial:
-        return view_of(initial_).slice(part.first, part.count);
+        return initial_.view().slice(part.first, part.count);
       case Normalise::latest:
-        return view_of(latest_).slice(part.first, part.count);
+        return latest_.view().slice(part.first, part.count);
       default:
         return own(part);
     }
@@ -177,9 +172,9 @@ class RelaySgdProtocol final : public Protocol {
   const double correction_;
   std::vector<Part> parts_;
   std::optional<Iteration> first_;
-  Memory initial_;
-  Memory latest_;  // the model before the step
-  Memory update_;
+  Vector initial_;
+  Vector latest_;  // the model before the step
+  Vector update_;
 };
 
 }  // namespace

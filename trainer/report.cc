@@ -53,9 +53,11 @@ Json list_of(const std::vector<T>& items) {
 }  // namespace
 
 std::optional<double> Report::seconds_per_iteration() const {
-  const double reached = std::accumulate(iterations.begin(), iterations.end(), 0.0);
+  const auto count = static_cast<double>(iterations.size());
+  const double reached = std::accumulate(iterations.begin(), iterations.end(), 0.0) -
+                         count * static_cast<double>(resumed_at);
   if (reached <= 0) return std::nullopt;
-  return seconds * static_cast<double>(iterations.size()) / reached;
+  return seconds * count / reached;
 }
 
 std::optional<double> Report::median_seconds_per_iteration() const {
@@ -64,8 +66,8 @@ std::optional<double> Report::median_seconds_per_iteration() const {
   if (reached.empty()) return std::nullopt;
   const std::size_t half = reached.size() / 2;
   const Iteration twice = reached[half] + reached[reached.size() - 1 - half];
-  if (twice == 0) return std::nullopt;
-  return seconds * 2 / static_cast<double>(twice);
+  if (twice <= 2 * resumed_at) return std::nullopt;
+  return seconds * 2 / static_cast<double>(twice - 2 * resumed_at);
 }
 
 std::optional<double> Report::worst_accuracy() const {
@@ -86,6 +88,7 @@ std::string to_json(const Report& report) {
   json["seconds"] = report.seconds;
   json["seconds_per_iteration"] = nullable(report.seconds_per_iteration());
   json["iterations"] = report.iterations;
+  if (report.resumed_at > 0) json["resumed_at"] = report.resumed_at;
   json["final"] = {{"loss", nullable(report.final.loss)},
                    {"accuracy", nullable(report.final.accuracy)}};
   json["target"] = nullptr;

@@ -72,6 +72,7 @@ struct Report {
   std::vector<std::pair<std::string, std::string>> options;
   double seconds = 0;
   std::vector<Iteration> iterations;  // reached, per worker
+  Iteration resumed_at = 0;  // those of them that an earlier run has done; else not in JSON
   Final final;
   std::optional<Target> target;
   std::optional<Iteration> max_gap_seen;
@@ -82,7 +83,7 @@ struct Report {
   /// `--record-parameters`: per iteration, one vector per worker, after that iteration's averaging.
   std::optional<std::vector<std::vector<Vector>>> parameters;
 
-  /// Seconds over the mean of the workers' iterations reached; empty before the first.
+  /// Seconds over the mean of the workers' iterations reached in this run; empty before the first.
   std::optional<double> seconds_per_iteration() const;
   /// Over their median: what most workers see, whatever a few slow ones do.
   std::optional<double> median_seconds_per_iteration() const;

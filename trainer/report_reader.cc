@@ -131,6 +131,7 @@ Report read(const Node& node) {
   report.options = node["options"].texts();
   report.seconds = node["seconds"].number();
   report.iterations = node["iterations"].list([](const Node& n) { return n.count(); });
+  if (node.has("resumed_at")) report.resumed_at = node["resumed_at"].count();
   report.final = {node["final"]["loss"].optional_number(),
                   node["final"]["accuracy"].optional_number()};
   if (const Node target = node["target"]; !target.is_null()) {

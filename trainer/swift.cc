@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "slipstream/collectives/mailbox.h"
+#include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
@@ -23,6 +24,7 @@ class SwiftProtocol final : public Protocol {
                                                   : run.weights.in),
         mailbox_(run.world, run.name + "/models", run.neighbourhood,
                  {.bytes = run.x.bytes(),
+                  .device = run.x.device,
                   .lost =
                       [this](const Mailbox::Message& m) {
                         return run_.heterogeneity.drops(run_.world.rank(),
@@ -33,8 +35,8 @@ class SwiftProtocol final : public Protocol {
   Status enter(Iteration k) override {
     // The neighbours begin with the same model.
     if (!start_ && options_.variant == Variant::paper) {
-      const auto* x = static_cast<const std::byte*>(run_.x.data);
-      start_.emplace(x, x + run_.x.bytes());
+      start_.emplace(run_.x);
+      kernels::copy(start_->view(), run_.x);
     }
     const bool sends = options_.variant == Variant::strong && k % steps() == 0;
     return sends ? send(k, true) : Status();
@@ -57,9 +59,9 @@ class SwiftProtocol final : public Protocol {
     Status status;
     run_.timed(SpanKind::send, [&] {
       const auto model = mailbox_.buffer(run_.x.bytes());
-      kernels::copy({model->data(), run_.x.count, run_.x.dtype}, run_.x);
+      kernels::copy({model.get(), run_.x.count, run_.x.dtype, run_.x.device}, run_.x);
       for (std::size_t out = 0; out < run_.neighbourhood.out.size(); ++out) {
-        letters_.push_back({out, 0, k, model, 0, model->size()});
+        letters_.push_back({out, 0, k, model, 0, run_.x.bytes()});
       }
       // Not always the same neighbour first, who would get most where little can be sent.
       if (!letters_.empty()) {
@@ -81,14 +83,14 @@ class SwiftProtocol final : public Protocol {
       std::vector<bool>& missing = missing_;
       missing.assign(shares_.size(), true);
       for (const Mailbox::Message& m : mailbox_.take()) {
-        add({m.data, run_.x.count, run_.x.dtype}, shares_[m.in]);
+        add({m.data, run_.x.count, run_.x.dtype, run_.x.device}, shares_[m.in]);
         missing[m.in] = false;
         if (std::exchange(used_[m.in], m.round) != m.round) {
           run_.world.counters().updates_used.add(1);
         }
       }
       for (std::size_t in = 0; start_ && in < shares_.size(); ++in) {
-        if (missing[in]) add({start_->data(), run_.x.count, run_.x.dtype}, shares_[in]);
+        if (missing[in]) add(start_->view(), shares_[in]);
       }
       gradient.average(inputs_, weights_, 0, run_.x.count);
       gradient.finish();
@@ -108,7 +110,7 @@ class SwiftProtocol final : public Protocol {
   const Swift options_;
   const std::vector<double> shares_;  // by in-neighbour
   Mailbox mailbox_;
-  std::optional<std::vector<std::byte>> start_;
+  std::optional<Vector> start_;
   std::vector<std::optional<Iteration>> used_;  // by in-neighbour
   // Of the iteration at hand; they keep their capacity.
   std::vector<Mailbox::Letter> letters_;

@@ -13,19 +13,19 @@
 #include "slipstream/gpu/stream.h"
 #include "slipstream/runtime/agreed_stop.h"
 #include "slipstream/trainer/evaluator.h"
+#include "slipstream/trainer/profiler_range_internal.h"
 #include "slipstream/trainer/vector_internal.h"
 
 namespace slip {
 namespace {
 
-/// What is said to be on a GPU is there.
+/// It is in the memory where it is said to be.
 Status check_memory(const void* data, int device, std::string_view what) {
-  if (data == nullptr || device == gpu::host) return {};
-  const int found = gpu::device_of(data);
-  if (found == device) return {};
+  if (data == nullptr) return {};
+  if (device == gpu::host ? gpu::host_reaches(data) : gpu::reaches(device, data)) return {};
   return {Code::invalid_argument,
           fmt::format("{} is said to be in {}, and is in {}; give its address there", what,
-                      gpu::describe(device), gpu::describe(found))};
+                      gpu::describe(device), gpu::describe(gpu::device_of(data)))};
 }
 
 /// Room for all parts of a model.
@@ -67,25 +67,14 @@ void require_gpu(const ProtocolConfig& config) {
                           config.name(), fmt::join(names, ", ")));
 }
 
-/// What this thread enqueues on the GPU goes to the trainer's stream.
-class OnStream {
- public:
-  explicit OnStream(const std::optional<gpu::Stream>& stream) {
-    if (stream) bound_.emplace(*stream);
-  }
-
- private:
-  std::optional<gpu::CurrentStream> bound_;
-};
-
 VectorView view_of(const Parameter& part) {
   return {part.data, part.count, part.dtype, part.device};
 }
 
 /// Of a vector in any memory.
-std::vector<std::byte> bytes_of(ConstVectorView x) {
+std::vector<std::byte> bytes_of(const World& world, ConstVectorView x) {
   std::vector<std::byte> bytes(x.bytes());
-  transfer({bytes.data(), x.count, x.dtype}, x).throw_if_failed();
+  transfer(world, {bytes.data(), x.count, x.dtype}, x).throw_if_failed();
   return bytes;
 }
 
@@ -135,15 +124,18 @@ struct __attribute__((visibility("hidden"))) Trainer::Impl {
   void linger();
   Duration since_start() const { return world.now() - start; }
   Status enqueued() const;
+  Status keep_pace();
 
   const World& world;
   const std::string name;  // of this trainer among those of its world
   const TrainerOptions options;
   const std::vector<Parameter> parts;
   const std::optional<gpu::Stream> stream;  // with parameters on a GPU
+  std::optional<gpu::Event> stepped;        // the end of a step, where nothing else holds the host
   const std::shared_ptr<const Graph> graph;
   Vector parameters;
   Vector own_gradient;
+  const void* known_gradient = nullptr;  // to be in the parameters' memory
   Vector velocity;
   Timeline timeline;
   AgreedStop stop;
@@ -160,6 +152,7 @@ struct __attribute__((visibility("hidden"))) Trainer::Impl {
   Time start{0};
   Time end{0};
   Time compute_begin{0};
+  std::optional<ProfilerRange> computing;
   Status failure;
   std::vector<std::vector<double>> recorded;
 };
@@ -171,6 +164,8 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
       options(std::move(o)),
       parts(std::move(p)),
       stream(stream_of(parts, options.stream)),
+      stepped(stream && config->free_running() ? std::optional<gpu::Event>(stream->device())
+                                               : std::nullopt),
       graph(options.shared_graph
                 ? options.shared_graph
                 : std::make_shared<const Graph>(Graph::make(options.graph, w.size()))),
@@ -198,10 +193,10 @@ Trainer::Impl::Impl(const World& w, std::vector<Parameter> p,
     const VectorView x = parameters.view();
     own_gradient = Vector(x.count, x.dtype, x.device);
   }
-  const OnStream enqueuing(stream);
+  const gpu::CurrentStream enqueuing(stream);
   copy_in();
   if (!options.own_start) {
-    on_host(parameters.view(), [&](VectorView x) { broadcast(world, name + "/start", x); });
+    on_host(world, parameters.view(), [&](VectorView x) { broadcast(world, name + "/start", x); });
   }
   copy_out();
   if (options.evaluate_every > 0) {
@@ -280,29 +275,37 @@ void Trainer::Impl::begin() {
   (void)ended(advance(run.entered));
 }
 
-/// Of the GPU's work, as far as it is known. What fails there is never announced to peers, so they
-/// are told.
+/// Of the GPU's work, as far as it is known.
 Status Trainer::Impl::enqueued() const {
   if (!stream) return {};
   const Status status = stream->status();
   if (status) return {};
-  const Status here(status.code(), fmt::format("rank {}: {}", world.rank(), status.message()));
-  world.fail(here);
-  return here;
+  return {status.code(), fmt::format("rank {}: {}", world.rank(), status.message())};
+}
+
+/// A worker that waits for nobody may be ahead of its GPU by an iteration, and not by more: what it
+/// sends and takes is to be of now.
+Status Trainer::Impl::keep_pace() {
+  if (!stepped) return {};
+  if (Status s = world.wait_for_gpu(*stepped, "the GPU to end the iteration before"); !s) return s;
+  return stepped->record(*stream);
 }
 
 Status Trainer::Impl::ended(Status status) {
-  if (!status) {
-    failure = status;
-    end = world.now();
+  if (status) return {};
+  failure = status;
+  end = world.now();
+  if (const Status gpu = enqueued(); !gpu) {
+    failure = gpu;
+    world.fail(gpu);  // what fails there is never announced to peers
   }
-  return status;
+  return failure;
 }
 
 /// Of the parameters.
 std::vector<double> Trainer::Impl::values() const {
   std::vector<double> result;
-  on_host(parameters.view(), [&](VectorView x) {
+  on_host(world, parameters.view(), [&](VectorView x) {
     for (std::size_t i = 0; i < x.count; ++i) {
       result.push_back(x.dtype == Dtype::float32 ? static_cast<double>(x.as<float>()[i])
                                                  : x.as<double>()[i]);
@@ -335,6 +338,7 @@ Status Trainer::Impl::advance(Iteration next) {
     if (Status s = evaluator->offer(next, parameters.view(), since_start()); !s) return s;
   }
   world.set_compute_time(options.heterogeneity.compute_time(world.rank(), next));
+  computing.emplace(SpanKind::compute);
   compute_begin = world.now();
   return {};
 }
@@ -348,12 +352,14 @@ Status Trainer::Impl::step(GradientStep& gradient) {
   if (world.aborted()) return ended(world.status());
   const Iteration k = run.entered;
   timeline.record(SpanKind::compute, k, compute_begin, world.now());
+  computing.reset();
   gradient.x = parameters.view();
   Iteration next = k + 1;
   std::vector<double> before;
   if (options.record_parameters) before = values();
   if (Status s = protocol->step(k, gradient, &next); !s) return ended(s);
   if (Status s = enqueued(); !s) return ended(s);
+  if (Status s = keep_pace(); !s) return ended(s);
   iterations_done = next;
   if (options.record_parameters) {
     // What was skipped has left the parameters as they were.
@@ -388,7 +394,7 @@ Trainer::~Trainer() {
 bool Trainer::superseded() const { return impl_->superseded && impl_->superseded(); }
 
 bool Trainer::running() {
-  const OnStream enqueuing(impl_->stream);
+  const gpu::CurrentStream enqueuing(impl_->stream);
   if (!impl_->begun) impl_->begin();
   return !impl_->done && impl_->failure.ok();
 }
@@ -412,7 +418,10 @@ Status Trainer::step(VectorView gradient) {
             fmt::format("a gradient in {} for parameters in {}", gpu::describe(gradient.device),
                         gpu::describe(x.device))};
   }
-  if (Status s = check_memory(gradient.data, x.device, "the gradient"); !s) return s;
+  if (gradient.data != impl_->known_gradient) {
+    if (Status s = check_memory(gradient.data, x.device, "the gradient"); !s) return s;
+    impl_->known_gradient = gradient.data;
+  }
   const TrainerOptions& o = impl_->options;
   GradientStep step;
   step.gradient = gradient;
@@ -420,14 +429,14 @@ Status Trainer::step(VectorView gradient) {
   step.sgd.momentum = o.momentum;
   step.sgd.weight_decay = o.weight_decay;
   step.sgd.velocity = impl_->velocity.view();
-  const OnStream enqueuing(impl_->stream);
+  const gpu::CurrentStream enqueuing(impl_->stream);
   return impl_->step(step);
 }
 
 Status Trainer::step(FunctionRef<void(VectorView)> apply) {
   GradientStep step;
   step.function = apply;
-  const OnStream enqueuing(impl_->stream);
+  const gpu::CurrentStream enqueuing(impl_->stream);
   return impl_->step(step);
 }
 
@@ -437,10 +446,10 @@ void Trainer::average() {
   if (!impl.done) {
     throw Error(Code::invalid_argument, "average() belongs after `while (trainer.running())`");
   }
-  const OnStream enqueuing(impl.stream);
+  const gpu::CurrentStream enqueuing(impl.stream);
   impl.linger();
   if (impl.evaluator) impl.evaluator->finish();
-  on_host(parameters(), [&](VectorView x) {
+  on_host(impl.world, parameters(), [&](VectorView x) {
     tree_mean(impl.world, fmt::format("{}/average/{}", impl.name, impl.averages++), x);
   });
   impl.copy_out();
@@ -452,14 +461,14 @@ Iteration Trainer::iteration() const { return impl_->run.entered; }
 Status Trainer::status() const { return impl_->failure; }
 
 Checkpoint Trainer::checkpoint() const {
-  const OnStream enqueuing(impl_->stream);
+  const gpu::CurrentStream enqueuing(impl_->stream);
   Checkpoint checkpoint{.dtype = parameters().dtype,
                         .count = parameters().count,
                         .iteration = impl_->iterations_done,
                         .seed = impl_->options.seed,
-                        .parameters = bytes_of(parameters())};
+                        .parameters = bytes_of(impl_->world, parameters())};
   if (impl_->options.momentum != 0) {
-    checkpoint.velocities.push_back(bytes_of(impl_->velocity.view()));
+    checkpoint.velocities.push_back(bytes_of(impl_->world, impl_->velocity.view()));
   }
   return checkpoint;
 }
@@ -483,9 +492,9 @@ void Trainer::load(const Checkpoint& checkpoint, std::string_view source) {
                 fmt::format("{}: has done {} iterations already; give more than that", source,
                             checkpoint.iteration));
   }
-  const OnStream enqueuing(impl.stream);
-  const auto take = [](VectorView to, const Checkpoint::Vector& from) {
-    transfer(to, {from.data(), to.count, to.dtype}).throw_if_failed();
+  const gpu::CurrentStream enqueuing(impl.stream);
+  const auto take = [&](VectorView to, const Checkpoint::Vector& from) {
+    transfer(impl.world, to, {from.data(), to.count, to.dtype}).throw_if_failed();
   };
   take(x, checkpoint.parameters);
   const bool mine = checkpoint.workers == 0 || checkpoint.workers == impl.world.size();

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <array>
 #include <string_view>
 
 #include "slipstream/base/error.h"
@@ -35,12 +36,15 @@ std::unique_ptr<Task> make_task(const TaskOptions& options) {
                 fmt::format("--model: '{}' with --task {}, which has no models; leave it out",
                             options.model, text));
   }
-  throw Error(
-      Code::invalid_argument,
-      fmt::format(
-          "--task: '{}' is unknown; allowed are digits, mnist:DIR, cifar10:DIR, movielens:DIR, "
-          "libsvm:FILE, none, targets, quadratic:KEY=VALUE,..., consensus:dim=D",
-          text));
+  throw Error(Code::invalid_argument, fmt::format("--task: '{}' is unknown; allowed are {}", text,
+                                                  fmt::join(task_forms(), ", ")));
+}
+
+std::span<const std::string_view> task_forms() {
+  static constexpr std::array<std::string_view, 9> forms = {
+      "digits", "mnist:DIR", "cifar10:DIR",   "movielens:DIR",  "libsvm:FILE",
+      "none",   "targets",   "quadratic:...", "consensus:dim=D"};
+  return forms;
 }
 
 }  // namespace slip

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -63,5 +64,8 @@ struct TaskOptions {
 /// Throws Error (invalid_argument, not_found, io, bad_data, or not_supported for a model in a build
 /// without LibTorch) with one line that says what is allowed.
 std::unique_ptr<Task> make_task(const TaskOptions& options);
+
+/// What `TaskOptions::task` may be: "digits", "mnist:DIR".
+std::span<const std::string_view> task_forms();
 
 }  // namespace slip
