@@ -11,6 +11,7 @@
 #include "slipstream.h"
 #include "slipstream/base/error.h"
 #include "slipstream/c_api/bridge.h"
+#include "slipstream/gpu/device.h"
 #include "slipstream/kernels/vector.h"
 #include "slipstream/runtime/world.h"
 #include "slipstream/trainer/graph.h"
@@ -76,6 +77,13 @@ void write(Struct known, Struct* options, std::size_t size) {
   known.size = size;
   std::memset(static_cast<void*>(options), 0, size);
   std::memcpy(static_cast<void*>(options), &known, std::min(size, sizeof known));
+}
+
+/// `name` is the struct's that it is a field of.
+inline int device_of(int device, std::string_view name) {
+  if (device >= SLIP_HOST) return device == SLIP_HOST ? gpu::host : device - SLIP_GPU(0);
+  throw Error(Code::invalid_argument, std::string(name) + ".device is " + std::to_string(device) +
+                                          "; allowed are SLIP_HOST and SLIP_GPU(0) and so on");
 }
 
 inline Dtype dtype_of(slip_dtype dtype) {

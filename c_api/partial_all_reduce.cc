@@ -28,12 +28,12 @@ const slip::Group& group_of(slip_partial_all_reduce& reduce, uint64_t sequence, 
 
 slip::Algorithm algorithm_of(std::string_view name) {
   using enum slip::Algorithm;
-  for (const slip::Algorithm a : {automatic, one_shot, two_shot, hierarchical}) {
+  for (const slip::Algorithm a : {automatic, one_shot, two_shot, hierarchical, nccl}) {
     if (name == to_string(a)) return a;
   }
   throw slip::Error(slip::Code::invalid_argument,
                     fmt::format("algorithm is '{}'; allowed are automatic, one-shot, two-shot, "
-                                "hierarchical",
+                                "hierarchical, nccl",
                                 name));
 }
 

@@ -93,13 +93,16 @@ typedef struct slip_world_options {
   double peer_timeout;   /* over ucx: a peer that is silent for so long is lost [10] */
   double max_spin;       /* longest busy wait before a worker sleeps [50e-6] */
   const char* transport; /* "auto", "shm", "cuda_ipc", "ucx" or "verbs" ["auto"] */
+  int device;            /* SLIP_GPU(0), ...: that this worker is going to use; over verbs it takes
+                            the NIC nearest to that, else to its core [SLIP_HOST] */
 } slip_world_options;
 
 /* Sets the defaults; `size` is sizeof(slip_world_options). */
 void slip_world_options_init(slip_world_options* options, size_t size);
 
-/* Joins the world that the launcher started (`slip run`, or SLIP_RENDEZVOUS, SLIP_RANK, SLIP_SIZE);
- * without one it is a world of one. `options` may be NULL. */
+/* Joins the world that the launcher started (`slip run`, `srun --mpi=pmix`, `mpirun`, or by hand
+ * SLIP_RENDEZVOUS, SLIP_RANK, SLIP_SIZE); without one it is a world of one. `options` may be NULL.
+ */
 slip_status slip_world_connect(const slip_world_options* options, slip_world** world);
 
 /* Says goodbye: waits until all workers have come here or are lost. After slip_world_fail or the
@@ -158,7 +161,7 @@ typedef struct slip_counters {
 /* Fills `counters`, of which `size` is set: sizeof(slip_counters). Any thread. */
 slip_status slip_world_counters(const slip_world* world, slip_counters* counters);
 
-/* ---- Vectors: of floats or doubles, in host memory. */
+/* ---- Vectors: of floats or doubles, in the host's memory; a trainer's may be in a GPU's. */
 
 /* The type of a vector's elements. */
 typedef enum slip_dtype {
@@ -178,15 +181,20 @@ typedef enum slip_dtype {
 /* Belongs to one thread, but for slip_trainer_stop. */
 typedef struct slip_trainer slip_trainer;
 
+/* A `device`: the processor, and its memory. */
+#define SLIP_HOST 0
+/* A `device`: a GPU, which are numbered from 0 as CUDA does in this process. */
+#define SLIP_GPU(number) ((number) + 1)
+
 /* A part of the model: `count` elements at `data`, copied in at the start and, after each step,
  * copied back. With null `data` it lives in slip_trainer_parameters() only. All parts have one
- * dtype. */
+ * dtype, and are in one memory. */
 typedef struct slip_parameter {
   size_t size; /* sizeof(slip_parameter), in each */
   void* data;  /* kept: valid as long as the trainer */
   size_t count;
   slip_dtype dtype;
-  int reserved; /* 0 */
+  int device; /* SLIP_HOST, or SLIP_GPU(0) and so on */
 } slip_parameter;
 
 /* What a model is worth on data that it was not trained on. */
@@ -231,6 +239,10 @@ typedef struct slip_trainer_options {
   uint64_t seed;      /* [1] */
   int own_start;      /* keep each worker's own start instead of rank 0's [0] */
   int reserved;       /* 0 */
+
+  /* With parameters on a GPU: the CUstream or cudaStream_t on which the trainer enqueues its work,
+   * and on which gradients are computed. It outlives the trainer [NULL: the default stream] */
+  void* stream;
 } slip_trainer_options;
 
 /* Sets the defaults; `size` is that of the struct. */
@@ -288,7 +300,8 @@ typedef struct slip_partial_all_reduce slip_partial_all_reduce;
 /* How a partial all-reduce works; the same at all workers. */
 typedef struct slip_partial_all_reduce_options {
   size_t size;
-  const char* algorithm; /* "automatic", "one-shot", "two-shot" or "hierarchical" ["automatic"] */
+  const char* algorithm; /* "automatic", "one-shot", "two-shot", "hierarchical", or on GPUs "nccl"
+                            ["automatic"] */
   int in_place;          /* a failure may leave anything in the vector; half the memory [0] */
   int bf16;              /* bfloat16 on the wire [0] */
 } slip_partial_all_reduce_options;

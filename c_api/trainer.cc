@@ -56,7 +56,8 @@ std::vector<slip::Parameter> parameters_of(const slip_parameter* parameters, siz
                         fmt::format("slip_parameter.size is {} in the first and {} in another",
                                     parameters->size, part.size));
     }
-    result.push_back({part.data, part.count, slip::c_api::dtype_of(part.dtype)});
+    result.push_back({part.data, part.count, slip::c_api::dtype_of(part.dtype),
+                      slip::c_api::device_of(part.device, "slip_parameter")});
   }
   return result;
 }
@@ -116,6 +117,7 @@ slip::TrainerOptions trainer_options(const slip_trainer_options& o, const slip::
   result.agreed = pairs_of(o.agreed, "agreed");
   result.seed = o.seed;
   result.own_start = o.own_start != 0;
+  result.stream = o.stream;
   return result;
 }
 
@@ -180,7 +182,7 @@ slip_status slip_trainer_step(slip_trainer* trainer, void* gradient) {
     slip::Trainer& t = given(trainer, "trainer").trainer;
     given(static_cast<std::byte*>(gradient), "gradient");
     const slip::VectorView x = t.parameters();
-    return t.step(slip::VectorView{gradient, x.count, x.dtype});
+    return t.step(slip::VectorView{gradient, x.count, x.dtype, x.device});
   });
 }
 

@@ -28,6 +28,7 @@ WorldOptions from_c(const slip_world_options* options) {
   result.peer_timeout = from_seconds(o.peer_timeout);
   result.max_spin = from_seconds(o.max_spin);
   result.transport = c_api::text_or(o.transport, "auto");
+  result.device = c_api::device_of(o.device, "slip_world_options");
   return result;
 }
 
@@ -50,7 +51,8 @@ void slip_world_options_init(slip_world_options* options, size_t size) {
                       .wait_timeout = slip::to_seconds(defaults.wait_timeout),
                       .peer_timeout = slip::to_seconds(defaults.peer_timeout),
                       .max_spin = slip::to_seconds(defaults.max_spin),
-                      .transport = "auto"},
+                      .transport = "auto",
+                      .device = SLIP_HOST},
                      options, size);
 }
 
