@@ -8,6 +8,10 @@
 
 #include "slipstream/base/error.h"
 #include "slipstream/base/random.h"
+#include "slipstream/gpu/device.h"
+#include "slipstream/gpu/memory.h"
+#include "slipstream/gpu/stream.h"
+#include "slipstream/kernels/kernels.h"
 
 namespace slip::perf {
 namespace {
@@ -43,6 +47,32 @@ Pair::Pair(const Bench& bench) {
     starts = rank % 2 == 0;
     peer = rank ^ 1;
   }
+}
+
+int device_of(int rank, const PerfOptions& options) {
+  return options.memory == "cuda" ? rank % gpu::device_count() : gpu::host;
+}
+
+Floats::Floats(std::size_t count, int device)
+    : on_host_(device == gpu::host ? count : 0),
+      on_gpu_(device == gpu::host ? nullptr : gpu::allocate(device, count * sizeof(float))),
+      view_{on_gpu_ ? static_cast<void*>(on_gpu_.get()) : on_host_.data(), count, Dtype::float32,
+            device} {}
+
+void write(VectorView to, std::span<const float> values) {
+  kernels::copy(to, slip::view(values));
+  synchronize(to.device);
+}
+
+std::vector<float> read(ConstVectorView from) {
+  std::vector<float> values(from.count);
+  kernels::copy(slip::view(std::span(values)), from);
+  synchronize(from.device);
+  return values;
+}
+
+void synchronize(int device) {
+  if (device != gpu::host) gpu::current_stream(device).synchronize().throw_if_failed();
 }
 
 double microseconds(Duration duration) { return static_cast<double>(duration.count()) * 1e-3; }

@@ -2,11 +2,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "slipstream/kernels/vector.h"
 #include "slipstream/perf/perf.h"
 #include "slipstream/runtime/world.h"
 
@@ -74,6 +77,27 @@ struct Pair {
   int peer;
   bool starts;
 };
+
+/// The GPU that a rank works on, or gpu::host.
+int device_of(int rank, const PerfOptions& options);
+
+/// Memory of a device for so many floats; of the host where it is gpu::host.
+class Floats {
+ public:
+  Floats(std::size_t count, int device);
+  VectorView view() const { return view_; }
+
+ private:
+  std::vector<float> on_host_;
+  std::shared_ptr<std::byte> on_gpu_;
+  VectorView view_;
+};
+
+/// Copies to and from memory of a device, and waits for it.
+void write(VectorView to, std::span<const float> values);
+std::vector<float> read(ConstVectorView from);
+/// Until what is enqueued on this thread's stream of a GPU is done.
+void synchronize(int device);
 
 double microseconds(Duration duration);
 

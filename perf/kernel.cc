@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,10 +20,27 @@
 namespace slip::perf {
 namespace {
 
-/// The GPU that a rank works on, or gpu::host.
-int device_of(const World& world, const PerfOptions& options) {
-  return options.memory == "cuda" ? world.rank() % gpu::device_count() : gpu::host;
-}
+/// A permutation in the memory of `device`.
+class Order {
+ public:
+  Order(std::size_t count, Random& random, int device) : on_host_(count) {
+    std::iota(on_host_.begin(), on_host_.end(), 0U);
+    shuffle(on_host_, random);
+    places = on_host_;
+    if (device == gpu::host) return;
+    const std::size_t bytes = count * sizeof(std::uint32_t);
+    on_gpu_ = gpu::allocate(device, bytes);
+    const gpu::Stream stream = gpu::current_stream(device);
+    gpu::copy(on_gpu_.get(), on_host_.data(), bytes, stream).throw_if_failed();
+    places = {reinterpret_cast<const std::uint32_t*>(on_gpu_.get()), count};
+  }
+
+  std::span<const std::uint32_t> places;
+
+ private:
+  std::vector<std::uint32_t> on_host_;
+  std::shared_ptr<std::byte> on_gpu_;
+};
 
 /// The vectors of one call, drawn at random, in the memory of `device`, and views of them.
 class Operands {
@@ -43,6 +61,7 @@ class Operands {
     messages = {views_[3], views_[4]};
     sums = {views_[1], views_[2]};
     average.out = out;
+    order = std::make_unique<Order>(out.count, random, device);
     weights.assign(this->inputs.size(), 1.0 / inputs);
   }
 
@@ -60,6 +79,7 @@ class Operands {
   ConstVectorView gradient;
   std::vector<ConstVectorView> inputs;
   std::vector<double> weights;
+  std::unique_ptr<Order> order;
   // Of a worker in a chain.
   std::array<ConstVectorView, 2> messages;
   std::array<VectorView, 2> sums;
@@ -93,6 +113,12 @@ constexpr std::array all_kernels = {
     Kernel{"weighted_average", 1, true,
            [](Operands& o) { kernels::weighted_average(o.out, o.inputs, o.weights); },
            [](Operands& o) { plain::weighted_average<float>(o.out, o.inputs, o.weights); }},
+    Kernel{"average_copies", 3, true,
+           [](Operands& o) { kernels::weighted_average(o.out, o.inputs, o.weights, o.sums); },
+           [](Operands& o) {
+             plain::weighted_average<float>(o.out, o.inputs, o.weights);
+             for (const VectorView& copy : o.sums) kernels::copy(copy, o.out);
+           }},
     Kernel{
         "average_apply", 4, true,
         [](Operands& o) { kernels::average_apply(o.out, o.inputs, o.weights, o.gradient, o.step); },
@@ -102,6 +128,15 @@ constexpr std::array all_kernels = {
     Kernel{"relay", 6, false,
            [](Operands& o) { kernels::relay(o.sums, o.out, o.messages, &o.average); },
            [](Operands& o) { plain::relay<float>(o.sums, o.out, o.messages, &o.average); }},
+    Kernel{"gather", 3, false,
+           [](Operands& o) { kernels::gather(o.out, o.gradient, o.order->places); },
+           [](Operands& o) { plain::gather<float>(o.out, o.gradient, o.order->places); }},
+    Kernel{
+        "scatter_average", 2, true,
+        [](Operands& o) { kernels::scatter_average(o.out, o.order->places, o.inputs, o.weights); },
+        [](Operands& o) {
+          plain::scatter_average<float>(o.out, o.order->places, o.inputs, o.weights);
+        }},
     Kernel{"axpy", 3, false, [](Operands& o) { kernels::axpy(o.out, 0.5, o.gradient); },
            [](Operands& o) { plain::axpy<float>(o.out, 0.5, o.gradient); }},
     Kernel{"copy", 2, false, [](Operands& o) { kernels::copy(o.out, o.gradient); },
@@ -156,7 +191,7 @@ std::int64_t calls_of(std::size_t size, int device) {
 
 Measurement measure(const Bench& bench) {
   const Kernel& kernel = kernel_of(bench.options.kernel);
-  const int device = device_of(bench.world, bench.options);
+  const int device = device_of(bench.world.rank(), bench.options);
   Operands operands(bench.world, bench.size, bench.options.inputs, device);
   const std::int64_t calls = calls_of(bench.size, device);
   Measurement result;
@@ -179,7 +214,7 @@ double bytes(double size, const PerfOptions& options) {
 
 /// A copy in the same memory, which no kernel can be much faster than.
 std::string copy_beside(const World& world, std::size_t size, const PerfOptions& options) {
-  const int device = device_of(world, options);
+  const int device = device_of(world.rank(), options);
   Operands operands(world, size, 1, device);
   const Kernel& copy = kernel_of("copy");
   const std::int64_t calls = calls_of(size, device);

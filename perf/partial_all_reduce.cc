@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "slipstream/base/random.h"
+#include "slipstream/gpu/nccl.h"
 #include "slipstream/perf/bench.h"
 
 namespace slip::perf {
@@ -18,11 +19,12 @@ namespace {
 
 constexpr std::size_t most_groups = 20'000;
 
-PartialAllReduceOptions reduce_options(const PerfOptions& options) {
+PartialAllReduceOptions reduce_options(const World& world, const PerfOptions& options) {
   PartialAllReduceOptions result;
   result.in_place = true;
   result.wire = options.wire;
   result.algorithm = options.algorithm;
+  result.device = device_of(world.rank(), options);
   return result;
 }
 
@@ -58,17 +60,16 @@ class Reducer {
       : bench_(bench),
         groups_(groups_of(bench.options)),
         partial_(bench.world, bench.name, count_of(bench.size), Dtype::float32,
-                 reduce_options(bench.options)),
+                 reduce_options(bench.world, bench.options)),
         start_(bench.world, bench.name + "/start", 1, Dtype::float32),
-        user_(bench.options.buffers == "user" ? count_of(bench.size) : 0) {
+        user_(bench.options.buffers == "user" ? count_of(bench.size) : 0,
+              device_of(bench.world.rank(), bench.options)) {
     // A peer is met once, in whichever group.
     next_ = {1, first_ranks(bench.world.size())};
     run_group().throw_if_failed();
   }
 
-  std::span<float> vector() {
-    return user_.empty() ? partial_.buffer().as<float>() : std::span(user_);
-  }
+  VectorView vector() const { return is_users() ? user_.view() : partial_.buffer(); }
 
   /// What the next group took this worker; 0 if it is no member. A repeated one is run right behind
   /// itself, so that both kinds are of the same groups.
@@ -84,6 +85,7 @@ class Reducer {
     if (!is_member()) return {};
     const Time begin = bench_.world.now();
     run_group().throw_if_failed();
+    synchronize(user_.view().device);
     return bench_.world.now() - begin;
   }
 
@@ -93,39 +95,42 @@ class Reducer {
   }
 
  private:
+  bool is_users() const { return user_.view().count > 0; }
   Status run_group() {
-    return user_.empty() ? partial_.mean(next_) : partial_.mean(next_, view(vector()));
+    return is_users() ? partial_.mean(next_, user_.view()) : partial_.mean(next_);
   }
 
   const Bench& bench_;
   const std::vector<std::vector<int>> groups_;
   PartialAllReduce partial_;
   PartialAllReduce start_;
-  std::vector<float> user_;
+  Floats user_;
   Group next_;
   std::size_t turn_ = 0;
 };
 
-void draw(std::span<float> vector, int rank, std::int64_t round) {
+std::vector<float> drawn(std::size_t count, int rank, std::int64_t round) {
   Random random(key({static_cast<std::uint64_t>(rank), static_cast<std::uint64_t>(round)}));
+  std::vector<float> vector(count);
   for (float& value : vector) value = static_cast<float>(random.uniform(-1, 1));
+  return vector;
 }
 
 std::uint64_t check(const Bench& bench, Reducer& reducer) {
   std::uint64_t wrong = 0;
   constexpr std::int64_t rounds = 2;
+  const std::size_t count = count_of(bench.size);
   for (std::int64_t round = 0; round < rounds; ++round) {
-    draw(reducer.vector(), bench.world.rank(), round);
+    write(reducer.vector(), drawn(count, bench.world.rank(), round));
     reducer.advance();
     (void)reducer.run_once();
     if (!reducer.is_member()) continue;
-    const std::span<float> mean = reducer.vector();
+    const std::vector<float> mean = read(reducer.vector());
     const auto members = static_cast<double>(reducer.members().size());
-    std::vector<double> exact(mean.size());
-    std::vector<double> size(mean.size());
-    std::vector<float> vector(mean.size());
+    std::vector<double> exact(count);
+    std::vector<double> size(count);
     for (const int rank : reducer.members()) {
-      draw(vector, rank, round);
+      const std::vector<float> vector = drawn(count, rank, round);
       for (std::size_t i = 0; i < vector.size(); ++i) {
         exact[i] += static_cast<double>(vector[i]) / members;
         size[i] += std::abs(static_cast<double>(vector[i])) / members;
@@ -143,7 +148,7 @@ std::uint64_t check(const Bench& bench, Reducer& reducer) {
 
 Measurement measure(const Bench& bench) {
   Reducer reducer(bench);
-  draw(reducer.vector(), bench.world.rank(), 0);
+  write(reducer.vector(), drawn(count_of(bench.size), bench.world.rank(), 0));
   Measurement result;
   result.times.resize(static_cast<std::size_t>(bench.iterations));
   for (std::int64_t k = 0; k < bench.warm_up; ++k) reducer.run();
@@ -156,9 +161,20 @@ double bytes(double size, const PerfOptions& options) {
   return size * 2 * (options.members() - 1) / options.members();
 }
 
+/// Of NCCL, which is for GPUs, and there by name alone.
+std::string nccl_text(const PerfOptions& options) {
+  if (options.memory != "cuda") return "";
+  if (options.algorithm == Algorithm::nccl) return ", and nccl from the third time on";
+  const Status usable = gpu::nccl_usable();
+  return "; nccl: " + (usable ? "where --algorithm says so" : usable.message());
+}
+
 std::string explain(const World& world, std::size_t size, const PerfOptions& options) {
+  // NCCL is for all to agree on, and this is one worker's question.
+  PartialAllReduceOptions own = reduce_options(world, options);
+  if (own.algorithm == Algorithm::nccl) own.algorithm = Algorithm::automatic;
   const PartialAllReduce asked(world, fmt::format("explain/{}", size), count_of(size),
-                               Dtype::float32, reduce_options(options));
+                               Dtype::float32, own);
   const CostModel model = cost_model(world);
   const Group group{1, first_ranks(options.members())};
   const GroupShape shape = asked.shape(group);
@@ -171,7 +187,8 @@ std::string explain(const World& world, std::size_t size, const PerfOptions& opt
     text += fmt::format(" {} {:.4g} us,", to_string(algorithm),
                         model.seconds(algorithm, size, shape) * 1e6);
   }
-  return text + fmt::format(" taken: {}\n", to_string(asked.algorithm(group)));
+  return text +
+         fmt::format(" taken: {}{}\n", to_string(asked.algorithm(group)), nccl_text(options));
 }
 
 }  // namespace

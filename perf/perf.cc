@@ -31,12 +31,10 @@ constexpr std::array all_tests = {&put_test,     &ring_test,       &token_test,
 constexpr double most_iterations = 1e7;
 
 const Test& test_of(const std::string& name) {
-  std::vector<std::string> names;
   for (const Test* test : all_tests) {
     if (test->name == name) return *test;
-    names.emplace_back(test->name);
   }
-  throw Error(Code::invalid_argument, unknown_name("test", name, names));
+  throw Error(Code::invalid_argument, unknown_name("test", name, test_names()));
 }
 
 std::vector<std::size_t> sizes_of(const Test& test, const PerfOptions& options) {
@@ -50,8 +48,11 @@ std::vector<std::size_t> sizes_of(const Test& test, const PerfOptions& options) 
 
 void validate(const Test& test, const PerfOptions& options) {
   const auto refuse = [](const std::string& line) { throw Error(Code::invalid_argument, line); };
+  const bool reduces = &test == &all_reduce_test || &test == &partial_all_reduce_test;
   if (options.memory == "cuda") {
-    if (&test != &kernel_test) refuse(fmt::format("-m is cuda; {} allows host", test.name));
+    if (&test != &kernel_test && &test != &put_test && !reduces) {
+      refuse(fmt::format("-m is cuda; {} allows host", test.name));
+    }
     if (const Status s = gpu::usable(); !s) refuse(fmt::format("-m is cuda: {}", s.message()));
   }
   const auto pair = pair_of(options);
@@ -65,7 +66,6 @@ void validate(const Test& test, const PerfOptions& options) {
   if (!test.simulated && options.transport == "sim") {
     refuse(fmt::format("--transport is sim; allowed for {} are shm, threads", test.name));
   }
-  const bool reduces = &test == &all_reduce_test || &test == &partial_all_reduce_test;
   if (options.buffers == "user" && !reduces) {
     refuse(fmt::format("--buffers is user; {} allows registered", test.name));
   }
@@ -118,7 +118,12 @@ Environment environment_of(const Test& test, const PerfOptions& options) {
   if (&test == &kernel_test) {
     environment.emplace_back("kernel", options.kernel);
     environment.emplace_back("inputs", fmt::format("{}", options.inputs));
+  }
+  if (&test == &kernel_test || options.memory == "cuda") {
     environment.emplace_back("memory", options.memory == "host" ? "host" : gpu::device_name(0));
+  }
+  if (options.algorithm != Algorithm::automatic) {
+    environment.emplace_back("algorithm", to_string(options.algorithm));
   }
   if (options.transport == "sim") {
     environment.emplace_back("link", options.link.empty() ? "instant" : options.link);
@@ -235,7 +240,9 @@ Options describe(PerfOptions& options) {
       .add("check", options.check, "1: check contents, after the samples were taken",
            Range::between(0, 1))
       .add("memory", options.memory, {"host", "cuda"}, "where the data lies")
-      .add("kernel", options.kernel, {"weighted_average", "average_apply", "relay", "axpy", "copy"},
+      .add("kernel", options.kernel,
+           {"weighted_average", "average_copies", "average_apply", "relay", "gather",
+            "scatter_average", "axpy", "copy"},
            "what the test kernel runs")
       .add("inputs", options.inputs, "vectors of an average of the test kernel",
            Range::between(1, 64))
@@ -251,7 +258,7 @@ Options describe(PerfOptions& options) {
       .add("inner-link", options.inner_link, "of sim: inside a host")
       .add("hosts", options.hosts, "of sim: that hold the workers in blocks; 0: one for each",
            Range::between(0, 1024))
-      .section("Of partial-all-reduce and group")
+      .section("Of partial-all-reduce, group and all-reduce")
       .add("group-size", options.group_size, "members of a group; 0: everyone",
            Range::between(0, 1024))
       .add("groups", options.groups, {"repeated", "fresh"},
@@ -271,6 +278,12 @@ std::map<std::string, std::string> short_names() {
   return {{"begin", "-b"},      {"end", "-e"},     {"factor", "-f"},
           {"iterations", "-n"}, {"warm-up", "-w"}, {"check", "-c"},
           {"seconds", "-D"},    {"memory", "-m"},  {"json", "-J"}};
+}
+
+std::vector<std::string> test_names() {
+  std::vector<std::string> names;
+  for (const Test* test : all_tests) names.emplace_back(test->name);
+  return names;
 }
 
 std::string tests_help() {

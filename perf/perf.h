@@ -48,6 +48,7 @@ struct PerfOptions {
 Options describe(PerfOptions& options);
 std::map<std::string, std::string> short_names();
 
+std::vector<std::string> test_names();
 /// One line for each test, for help.
 std::string tests_help();
 

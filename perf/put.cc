@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <cstring>
+#include <vector>
 
+#include "slipstream/gpu/memory.h"
 #include "slipstream/perf/bench.h"
 
 namespace slip::perf {
@@ -13,9 +16,11 @@ class Puts {
       : bench_(bench),
         pair_(bench),
         word_offset_((bench.size + 7) / 8 * 8),
-        here_(bench.world.allocate(bench.name, word_offset_ + sizeof(Word))),
+        device_(device_of(bench.world.rank(), bench.options)),
+        here_(bench.world.allocate(bench.name, word_offset_ + sizeof(Word), Bell::worker, device_)),
         there_(bench.world.attach(pair_.peer, bench.name)),
-        source_(bench.world.allocate(bench.name + "/source", bench.size)) {}
+        source_(bench.world.allocate(bench.name + "/source", bench.size, Bell::worker, device_)),
+        on_host_(bench.size) {}
 
   bool starts() const { return pair_.starts; }
 
@@ -31,18 +36,33 @@ class Puts {
     return bench_.world.wait_until(here, bench_.world.deadline(), "a put");
   }
 
-  void fill() { perf::fill(source_.data(), bench_.size, bench_.world.rank(), sent_ + 1); }
-  std::uint64_t count_wrong() const {
-    return perf::count_wrong(here_.data(), bench_.size, pair_.peer, awaited_);
+  void fill() {
+    perf::fill(on_host_.data(), bench_.size, bench_.world.rank(), sent_ + 1);
+    copy(source_.data(), on_host_.data());
+  }
+  std::uint64_t count_wrong() {
+    copy(on_host_.data(), here_.data());
+    return perf::count_wrong(on_host_.data(), bench_.size, pair_.peer, awaited_);
   }
 
  private:
+  void copy(std::byte* to, const std::byte* from) const {
+    if (device_ == gpu::host) {
+      std::memcpy(to, from, bench_.size);
+    } else {
+      gpu::copy(to, from, bench_.size, gpu::current_stream(device_)).throw_if_failed();
+      synchronize(device_);
+    }
+  }
+
   const Bench& bench_;
   const Pair pair_;
   const std::size_t word_offset_;
+  const int device_;
   Region here_;
   RemoteRegion there_;
-  Region source_;  // registered, as senders' buffers are
+  Region source_;                   // registered, as senders' buffers are
+  std::vector<std::byte> on_host_;  // of what is checked
   Iteration sent_ = 0;
   Iteration awaited_ = 0;
 };

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/perf/bench.h"
 #include "slipstream/runtime/launch.h"
 #include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/machine.h"
@@ -49,7 +50,9 @@ void start_processes(const PerfOptions& options) {
 }
 
 void run_process(const PerfOptions& options, const std::function<void(World&)>& work) {
-  World world = World::connect(world_options(options));
+  WorldOptions of_world = world_options(options);
+  of_world.device = device_of(find_launcher()->rank(), options);
+  World world = World::connect(of_world);
   world.bind().throw_if_failed();
   work(world);
 }

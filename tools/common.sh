@@ -30,10 +30,10 @@ must() {
   return 1
 }
 
-# build PRESET TARGET
+# build PRESET TARGET [-DOPTION=VALUE ...]
 build() {
   local preset=$1 target=$2
-  must "$preset: configure" "build/logs/$preset-configure.log" cmake --preset "$preset" &&
+  must "$preset: configure" "build/logs/$preset-configure.log" cmake --preset "$preset" "${@:3}" &&
     must "$preset: build" "build/logs/$preset-build.log" \
       cmake --build --preset "$preset" --target "$target"
 }

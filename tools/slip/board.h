@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <vector>
 
 #include "slipstream/runtime/world.h"
@@ -35,7 +36,8 @@ class LocalBoard final : public Board {
   std::size_t rank_;
 };
 
-/// For processes: each writes into rank 0's memory, a few times a second. Collective.
+/// For processes: each writes into rank 0's memory, a few times a second, those of one host at the
+/// same moments, so that what they write can be compared. Collective.
 class RemoteBoard final : public Board {
  public:
   explicit RemoteBoard(const World& world);
@@ -46,7 +48,7 @@ class RemoteBoard final : public Board {
   const World& world_;
   Region iterations_;  // at rank 0
   RemoteRegion rank0_;
-  Time next_{0};
+  std::int64_t last_ = 0;  // moment
 };
 
 }  // namespace slip::cli

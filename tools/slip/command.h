@@ -48,6 +48,8 @@ class Command {
 
   /// Name of what follows the options in usage lines ("TEST"); empty: nothing may follow.
   const std::string& arguments_name() const { return arguments_name_; }
+  /// What the first argument may be, where that is known.
+  virtual std::vector<std::string> known_arguments() const { return {}; }
   /// Everything from the first argument on belongs to a program of the user.
   bool arguments_are_a_program() const { return arguments_are_a_program_; }
   void set_arguments(std::vector<std::string> arguments) { arguments_ = std::move(arguments); }

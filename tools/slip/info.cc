@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "slipstream/gpu/nccl.h"
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/runtime/launcher.h"
 #include "slipstream/runtime/topology.h"
@@ -45,11 +46,10 @@ std::string describe(const Nic& nic) {
 std::string describe(const Gpu& gpu, const Machine& machine) {
   std::string text = fmt::format("{}, {}", gpu.name, describe(gpu.place));
   if (!gpu.model.empty()) text += ", " + gpu.model;
-  const std::vector<int> nearest = machine.nearest_rails(gpu.place);
-  if (nearest.empty()) return text;
-  const Nic& nic = machine.nics[static_cast<std::size_t>(nearest.front())];
-  return fmt::format("{}, nearest NIC {} ({})", text, nic.name,
-                     to_string(distance(gpu.place, nic.place)));
+  const Nic* const nic = machine.rail_of(gpu);
+  if (nic == nullptr) return text;
+  return fmt::format("{}, nearest NIC {} ({})", text, nic->name,
+                     to_string(distance(gpu.place, nic->place)));
 }
 
 std::string lines_of(const std::vector<std::pair<std::string, std::string>>& entries) {
@@ -127,6 +127,21 @@ std::string between_hosts_text(const VerbsStatus& verbs) {
   return "ucx, as verbs is absent";
 }
 
+/// Which is no transport, but has ones of its own.
+std::string nccl_text(const GpuPaths& gpus) {
+  if (const Status usable = gpu::nccl_usable(); !usable) return "absent: " + usable.message();
+  if (!gpus.unusable.empty()) return fmt::format("NCCL {}, and no GPU", gpu::nccl_version());
+  return fmt::format("available: NCCL {}, for groups that repeat, where algorithm=nccl",
+                     gpu::nccl_version());
+}
+
+std::string verbs_text(const VerbsStatus& verbs) {
+  if (verbs.unusable.empty()) return "available: " + verbs.description;
+  const std::string name = "verbs: ";  // which the table says
+  const bool is_named = verbs.unusable.starts_with(name);
+  return "absent: " + verbs.unusable.substr(is_named ? name.size() : 0);
+}
+
 std::string transports_text(const GpuPaths& gpus) {
   const VerbsStatus verbs = verbs_here();
   return "Transports\n" +
@@ -134,11 +149,11 @@ std::string transports_text(const GpuPaths& gpus) {
                    {"threads", "available: threads of one process"},
                    {"sim", "available: virtual time in one process"},
                    {"ucx", ucx_text()},
-                   {"verbs", verbs.unusable.empty() ? "available: " + verbs.description
-                                                    : "absent: " + verbs.unusable},
+                   {"verbs", verbs_text(verbs)},
                    {"cuda_ipc", gpus.unusable.empty()
                                     ? "available: processes of one host, memory of GPUs"
                                     : "absent: " + gpus.unusable},
+                   {"nccl", nccl_text(gpus)},
                    {"between hosts", between_hosts_text(verbs)}});
 }
 
@@ -210,40 +225,49 @@ class Info final : public Command {
              Range::between(1, 65536))
         .add("transport", transport_, {"auto", "shm", "cuda_ipc", "ucx", "verbs"},
              "what is asked for")
-        .add("topology", topology_, "FILE of 'lstopo --of xml', a machine to place workers on");
+        .add("topology", topology_, "FILE of 'lstopo --of xml', a machine to place workers on")
+        .add("timeout", timeout_, "seconds after which a trial of a GPU is given up",
+             Range::between(0.1, 3600));
     add_common_options();
   }
 
   int run() override {
-    if (workers_were_started()) return meet();
+    GpuProver prover(from_seconds(timeout_));
+    if (workers_were_started()) return meet(prover);
     const bool here = topology_.empty();
     const std::vector<int> cpus = here ? allowed_cpus() : std::vector<int>();
     const auto machine = std::make_shared<const Machine>(here ? read_machine() : read_file());
     const std::vector<Topology::Member> members(static_cast<std::size_t>(workers_), {0, cpus});
     const Topology topology(members, {machine});
-    const GpuPaths gpus = try_gpu_paths(*machine);
+    const GpuPaths gpus = prover.prove(here ? *machine : read_machine());
     fmt::print("{}\n{}\n{}\n{}\n{}{}\n{}\n{}", build_text(), machine_text(*machine, cpus),
                resources_text(this_machine()), transports_text(gpus), gpus_text(gpus),
-               launcher_text(), workers_text(topology), paths_text(workers_, [this](int, int) {
-                 return transport_ == "auto" ? World::Path{"shm", "same host"}
-                                             : World::Path{transport_, "asked for"};
+               launcher_text(), workers_text(topology), paths_text(workers_, [&](int, int) {
+                 if (transport_ != "auto") return World::Path{transport_, "asked for"};
+                 const std::string& way = gpus.within_host;
+                 return World::Path{
+                     "shm", way.empty() ? "same host" : "same host; memory of GPUs by " + way};
                }));
     return done;
   }
 
  private:
   /// Of the workers that a launcher has started, on their hosts: rank 0 says it for all.
-  int meet() const {
-    WorldOptions options;
-    options.transport = transport_;
-    const World world = World::connect(options);
-    const Topology& topology = world.topology();
-    if (world.rank() != 0) return done;
-    const GpuPaths gpus = try_gpu_paths(read_machine());
-    fmt::print(
-        "{}\n{}\n{}{}\n{}\n{}", build_text(), transports_text(gpus), gpus_text(gpus),
-        launcher_text(), workers_text(topology),
-        paths_text(world.size(), [&world](int from, int to) { return world.path(from, to); }));
+  int meet(GpuProver& prover) const {
+    std::string workers;
+    {
+      WorldOptions options;
+      options.transport = transport_;
+      const World world = World::connect(options);
+      const Topology& topology = world.topology();
+      if (world.rank() != 0) return done;
+      workers = fmt::format(
+          "{}\n{}", workers_text(topology),
+          paths_text(world.size(), [&world](int from, int to) { return world.path(from, to); }));
+    }  // nobody waits for what may take long
+    const GpuPaths gpus = prover.prove(read_machine());
+    fmt::print("{}\n{}\n{}{}\n{}", build_text(), transports_text(gpus), gpus_text(gpus),
+               launcher_text(), workers);
     return done;
   }
 
@@ -258,6 +282,7 @@ class Info final : public Command {
   int workers_ = 2;
   std::string transport_ = "auto";
   std::string topology_;
+  double timeout_ = 20;
 };
 
 }  // namespace

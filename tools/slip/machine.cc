@@ -9,24 +9,18 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
 #include <string_view>
 
 #include "slipstream/runtime/machine.h"
+#include "slipstream/transport/shm/segment.h"
 
 namespace slip::cli {
 namespace {
 
-std::optional<Resources::Space> memory() {
-  std::ifstream file("/proc/meminfo");
-  std::optional<std::uint64_t> total, available;
-  std::string name, unit;
-  for (std::uint64_t kib = 0; file >> name >> kib; std::getline(file, unit)) {
-    if (name == "MemTotal:") total = kib * 1024;
-    if (name == "MemAvailable:") available = kib * 1024;
-  }
-  if (!total || !available) return {};
-  return Resources::Space{*total, *available};
+Resources::Space memory() {
+  const auto pages = static_cast<std::uint64_t>(std::max(0L, sysconf(_SC_PHYS_PAGES)));
+  const std::uint64_t bytes = pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+  return {bytes, std::min<std::uint64_t>(bytes, shm::available_memory())};
 }
 
 std::optional<Resources::Space> file_system(const char* path) {

@@ -14,8 +14,8 @@ struct Resources {
     std::uint64_t available = 0;
   };
 
-  int cores = 0;  // hardware threads that this process may run on
-  std::optional<Space> memory;
+  int cores = 0;                         // hardware threads that this process may run on
+  Space memory;                          // available: what the control group leaves, too
   std::optional<Space> shared_memory;    // the file system on /dev/shm
   std::optional<std::uint64_t> memlock;  // bytes that may be locked; empty: unlimited
   std::uint64_t open_files = 0;

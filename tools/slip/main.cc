@@ -24,8 +24,8 @@ void print_error(const Command* command, std::string line, const char* hint = ""
 }
 
 void set_up_log(const std::string& level) {
-  // The default logger of spdlog writes to stdout, which is for results.
-  spdlog::set_default_logger(spdlog::stderr_color_mt("slip"));
+  // Spdlog's own writes to stdout, which is for results. The library logs where this name does.
+  spdlog::set_default_logger(spdlog::stderr_color_mt("slipstream"));
   spdlog::set_pattern("%H:%M:%S.%e %^%l%$ %v");
   spdlog::set_level(level == "error" ? spdlog::level::err : spdlog::level::from_str(level));
 }

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <exception>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -17,6 +18,7 @@
 #include "slipstream/trainer/files.h"
 #include "slipstream/trainer/graph.h"
 #include "slipstream/trainer/protocol.h"
+#include "slipstream/trainer/tasks/task.h"
 #include "slipstream/version.h"
 
 namespace slip::cli {
@@ -154,8 +156,39 @@ std::string page_of_all(const Commands& commands) {
   return text + see_also(commands, "");
 }
 
-/// What may follow an option, as far as it can be listed.
+/// "mnist:" of "mnist:DIR", for the user to go on from.
+std::vector<std::string> task_beginnings() {
+  std::vector<std::string> beginnings;
+  for (const std::string_view form : task_forms()) {
+    const std::size_t colon = form.find(':');
+    beginnings.emplace_back(form.substr(0, colon == form.npos ? colon : colon + 1));
+  }
+  return beginnings;
+}
+
+/// "max_gap=" and the like, of all protocols.
+std::vector<std::string> set_beginnings() {
+  std::set<std::string> beginnings;
+  for (const std::string_view name : protocol_names()) {
+    const auto protocol = make_protocol_config(name);
+    for (const std::string& option : protocol->options().names()) beginnings.insert(option + "=");
+  }
+  return {beginnings.begin(), beginnings.end()};
+}
+
+/// What may follow an option, as far as it can be listed: whole values, and beginnings that end in
+/// ':' or '='.
 std::vector<std::string> values_of(const Option& option) {
+  static const std::map<std::string, std::vector<std::string>, std::less<>> beginnings = {
+      {"task", task_beginnings()},
+      {"set", set_beginnings()},
+      {"model", {"softmax", "mlp", "lenet", "gn_lenet", "vgg11", "mf", "svm", "logistic"}},
+      {"partition", {"iid", "dirichlet=", "shards=", "user"}},
+      {"lr-schedule", {"constant", "step:", "cosine:"}},
+      {"target", {"accuracy=", "loss="}}};
+  if (const auto found = beginnings.find(option.name); found != beginnings.end()) {
+    return found->second;
+  }
   if (const auto* choice = std::get_if<Option::Choice>(&option.field)) return choice->names;
   const auto list = [](const auto& names) {
     return std::vector<std::string>(names.begin(), names.end());
@@ -166,7 +199,7 @@ std::vector<std::string> values_of(const Option& option) {
 }
 
 std::string completion_of(const Commands& commands) {
-  std::string names, options, values;
+  std::string names, options, values, arguments;
   for (const auto& command : commands) {
     names += (names.empty() ? "" : " ") + command->name();
     std::string words = "--help";
@@ -178,12 +211,18 @@ std::string completion_of(const Commands& commands) {
                             fmt::join(known, " "));
     }
     options += fmt::format("    {}) words='{}' ;;\n", command->name(), words);
+    if (const auto first = command->known_arguments(); !first.empty()) {
+      arguments += fmt::format("    {}) words='{}' ;;\n", command->name(), fmt::join(first, " "));
+    }
   }
   return fmt::format(R"(# bash completion for slip, which made it out of its options.
 _slip() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD - 1]}}
   local command=${{COMP_WORDS[1]}} words=
   COMPREPLY=()
+  # To bash the = of --option=value is a word of its own.
+  [[ $before == = ]] && before=${{COMP_WORDS[COMP_CWORD - 2]}}
+  [[ $word == = ]] && word=
   if ((COMP_CWORD == 1)); then
     COMPREPLY=($(compgen -W '{} --help --version' -- "$word"))
     return
@@ -193,16 +232,20 @@ _slip() {{
   if [[ -z $words && $word == -* ]]; then
     case $command in
 {}    esac
+  elif [[ -z $words ]] && ((COMP_CWORD == 2)); then
+    case $command in
+{}    esac
   fi
   if [[ -n $words ]]; then
     COMPREPLY=($(compgen -W "$words" -- "$word"))
+    [[ ${{COMPREPLY[0]-}} == *[:=] ]] && compopt -o nospace 2>/dev/null
   else
     COMPREPLY=($(compgen -f -- "$word"))
   fi
 }}
 complete -o filenames -F _slip slip
 )",
-                     names, values, options);
+                     names, values, options, arguments);
 }
 
 int write_pages(const std::string& folder) {

@@ -29,6 +29,8 @@ class Perf final : public Command {
     return done;
   }
 
+  std::vector<std::string> known_arguments() const override { return slip::perf::test_names(); }
+
   std::string more_help() const override { return "\nTests:\n" + slip::perf::tests_help(); }
 
  private:

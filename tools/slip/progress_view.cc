@@ -14,8 +14,9 @@ constexpr const char* clear_line = "\r\x1b[K";
 
 }  // namespace
 
-ProgressView::ProgressView(int workers, std::optional<Iteration> total)
+ProgressView::ProgressView(int workers, Iteration before, std::optional<Iteration> total)
     : workers_(workers),
+      before_(before),
       total_(total),
       terminal_(isatty(STDOUT_FILENO) == 1),
       next_line_(line_pause) {}
@@ -43,19 +44,20 @@ bool ProgressView::due(Iteration iterations, Duration elapsed) {
 void ProgressView::update(Iteration iterations, Duration elapsed, double loss, const Board& board) {
   if (!due(iterations, elapsed)) return;
   int slowest = 0;
-  Iteration first = board.at(0), last = first;
+  Iteration most = board.at(0), fewest = most;
   for (int rank = 1; rank < workers_; ++rank) {
-    const Iteration iteration = board.at(rank);
-    if (iteration < last) slowest = rank;
-    last = std::min(last, iteration);
-    first = std::max(first, iteration);
+    const Iteration done = board.at(rank);
+    if (done < fewest) slowest = rank;
+    fewest = std::min(fewest, done);
+    most = std::max(most, done);
   }
   const double seconds = to_seconds(elapsed);
+  const auto of_this_run = static_cast<double>(iterations - before_);
   const std::string line = fmt::format(
-      "iteration {}{}  {}  loss {:.4g}  gap {}  slowest rank {}", iterations,
-      total_ ? fmt::format("/{}", *total_) : "",
-      seconds > 0 ? fmt::format("{:.4g}/s", static_cast<double>(iterations) / seconds) : "-", loss,
-      first - last, slowest);
+      "iteration {}{}  {}  loss {:.4g}  {}", iterations, total_ ? fmt::format("/{}", *total_) : "",
+      seconds > 0 ? fmt::format("{:.4g}/s", of_this_run / seconds) : "-", loss,
+      most > fewest ? fmt::format("slowest rank {}, {} behind", slowest, most - fewest)
+                    : "nobody behind");
   drawn_ = terminal_;
   fmt::print("{}", terminal_ ? clear_line + line : line + "\n");
   std::fflush(stdout);

@@ -16,10 +16,12 @@ namespace slip::cli {
 /// same.
 class ProgressView {
  public:
-  /// `total`: iterations of the run, if known.
-  ProgressView(int workers, std::optional<Iteration> total);
+  /// `before`: iterations that an earlier run has done; `total`: after which this one ends, if
+  /// known.
+  ProgressView(int workers, Iteration before, std::optional<Iteration> total);
 
   /// Rank 0 has done `iterations` after `elapsed` on the run's clock; `loss` is its last batch's.
+  /// The slowest worker is who has done the fewest; it is behind who has done the most.
   void update(Iteration iterations, Duration elapsed, double loss, const Board& board);
 
   /// Takes the line from the terminal.
@@ -29,6 +31,7 @@ class ProgressView {
   bool due(Iteration iterations, Duration elapsed);
 
   const int workers_;
+  const Iteration before_;
   const std::optional<Iteration> total_;
   const bool terminal_;
   std::chrono::steady_clock::time_point next_draw_{};

@@ -137,6 +137,7 @@ Results collect_results(const World& world, const Trainer& trainer, const Plan& 
   report.workers = world.size();
   report.seed = config.seed;
   report.options = plan.options;
+  if (plan.start) report.resumed_at = plan.start->iteration;
   add_evaluations(trainer, config, report);
   return results;
 }
@@ -148,7 +149,8 @@ void write_results(const Results& results, const TrainConfig& config) {
   }
   if (!config.html.empty()) {
     const PageRun run{config.protocol, &results.report, results.spans};
-    write_file(config.html, html_page("slip train " + config.task, {&run, 1}));
+    write_file(config.html,
+               html_page(fmt::format("{} on {}", config.protocol, config.task), {&run, 1}));
   }
 }
 
@@ -157,13 +159,15 @@ std::string summary(const Report& report) {
       std::minmax_element(report.iterations.begin(), report.iterations.end());
   std::string line = *least == *most ? fmt::format("{} iterations", *most)
                                      : fmt::format("{} to {} iterations", *least, *most);
+  if (report.resumed_at > 0) line += fmt::format(", {} of them before,", report.resumed_at);
   line += fmt::format(" of {} workers in {:.4g} s", report.workers, report.seconds);
   if (const auto each = report.seconds_per_iteration()) {
     line += fmt::format(" ({:.4g} ms each)", *each * 1e3);
   }
   if (report.final.loss) line += fmt::format(", loss {:.4g}", *report.final.loss);
   if (report.final.accuracy) line += fmt::format(", accuracy {:.4f}", *report.final.accuracy);
-  if (report.max_gap_seen) line += fmt::format(", max gap {}", *report.max_gap_seen);
+  if (report.max_gap_seen.value_or(0) > 0)
+    line += fmt::format(", max gap {}", *report.max_gap_seen);
   if (report.target) {
     const auto& reached = report.target->reached_at_seconds;
     line += fmt::format(", {} {} {}", report.target->metric, report.target->value,

@@ -15,12 +15,13 @@ namespace {
 constexpr std::string_view prefix = "SLIP_";
 
 // Set by launchers and tests, and options of nobody.
-constexpr std::array<std::string_view, 17> reserved = {
-    "SLIP_SIZE",        "SLIP_LOCAL_RANK", "SLIP_LOCAL_SIZE",   "SLIP_RENDEZVOUS_SERVER",
-    "SLIP_SECRET",      "SLIP_INTERFACE",  "SLIP_PORTS",        "SLIP_TEST_DATA",
-    "SLIP_TEST_SEED",   "SLIP_TEST_SEEDS", "SLIP_VERBS_DEVICE", "SLIP_VERBS_PORT",
-    "SLIP_VERBS_GID",   "SLIP_VERBS_PKEY", "SLIP_VERBS_MTU",    "SLIP_VERBS_WORDS",
-    "SLIP_CUDA_LIBRARY"};
+constexpr std::array<std::string_view, 21> reserved = {
+    "SLIP_SIZE",         "SLIP_LOCAL_RANK",    "SLIP_LOCAL_SIZE",   "SLIP_RENDEZVOUS_SERVER",
+    "SLIP_SECRET",       "SLIP_INTERFACE",     "SLIP_PORTS",        "SLIP_TEST_DATA",
+    "SLIP_TEST_SEED",    "SLIP_TEST_SEEDS",    "SLIP_VERBS_DEVICE", "SLIP_VERBS_PORT",
+    "SLIP_VERBS_GID",    "SLIP_VERBS_PKEY",    "SLIP_VERBS_MTU",    "SLIP_VERBS_WORDS",
+    "SLIP_JOIN_TIMEOUT", "SLIP_VERBS_LIBRARY", "SLIP_CUDA_LIBRARY", "SLIP_NCCL_LIBRARY",
+    "SLIP_CHECKSUMS"};
 
 // Name and value of an entry of environ, if its name starts with SLIP_ and the value is not empty.
 struct Variable {

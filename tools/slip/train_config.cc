@@ -9,6 +9,7 @@
 #include "slipstream/gpu/device.h"
 #include "slipstream/trainer/learning_rate.h"
 #include "slipstream/trainer/quantity.h"
+#include "slipstream/trainer/tasks/task.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
 #include "slipstream/transport/verbs/verbs_transport.h"
 
@@ -100,9 +101,7 @@ bool is_of_processes(const TrainConfig& config) {
 Options describe(TrainConfig& c) {
   Options options;
   options.section("What")
-      .add("task", c.task,
-           "what is learned: digits, mnist:DIR, cifar10:DIR, movielens:DIR, libsvm:FILE, none, "
-           "targets, quadratic:..., consensus:...")
+      .add("task", c.task, fmt::format("what is learned: {}", fmt::join(task_forms(), ", ")))
       .add("model", c.model,
            "of images softmax, mlp (the default), lenet, gn_lenet (cifar10's default) or vgg11; of "
            "movielens mf; of libsvm svm (the default) or logistic; toy tasks have none")

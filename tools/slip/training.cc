@@ -33,9 +33,9 @@ WorldOptions world_options(const TrainConfig& config) {
   return options;
 }
 
-void publish(const Results& results, const TrainConfig& config, bool quiet) {
+void publish(const Results& results, const TrainConfig& config) {
   write_results(results, config);
-  if (!quiet) fmt::print("{}: {}\n", config.protocol, summary(results.report));
+  fmt::print("{}: {}\n", config.protocol, summary(results.report));
 }
 
 void run_in_process(const Plan& plan, bool quiet) {
@@ -62,7 +62,7 @@ void run_in_process(const Plan& plan, bool quiet) {
         if (of_rank) results = std::move(of_rank);
       },
       options);
-  publish(*results, config, quiet);
+  publish(*results, config);
 }
 
 void work_in(World& world, const Plan& plan, bool quiet) {
@@ -70,7 +70,7 @@ void work_in(World& world, const Plan& plan, bool quiet) {
   settings.show_progress = !quiet;
   settings.binds = plan.config.bind == "core";
   auto results = train(world, plan, std::make_unique<RemoteBoard>(world), settings);
-  if (results) publish(*results, plan.config, quiet);
+  if (results) publish(*results, plan.config);
 }
 
 // Tells the others why this worker fails. False if nobody can be told.

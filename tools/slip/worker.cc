@@ -106,8 +106,9 @@ std::optional<Results> train(World& world, const Plan& plan, std::unique_ptr<Boa
   {
     std::optional<ProgressView> view;
     if (leads && settings.show_progress) {
-      view.emplace(world.size(), plan.iterations == max_iteration ? std::nullopt
-                                                                  : std::optional(plan.iterations));
+      view.emplace(
+          world.size(), plan.start ? plan.start->iteration : 0,
+          plan.iterations == max_iteration ? std::nullopt : std::optional(plan.iterations));
     }
     run_loop(world, *task, trainer, *board, view ? &*view : nullptr);
   }

@@ -16,6 +16,7 @@ class Slipstream(CMakePackage):
     variant("pmix", default=True, description="Workers that srun or mpirun starts, through PMIx")
     variant("mpi", default=False, description="World::from_mpi, in a library of its own")
     variant("cuda", default=False, description="Parameters in GPU memory, through CUDA")
+    variant("nccl", default=False, description="Groups of GPUs that repeat, through NCCL")
 
     variant("shared", default=True, description="A shared library")
 
@@ -37,8 +38,10 @@ class Slipstream(CMakePackage):
     depends_on("rdma-core@32:", when="+verbs")
     depends_on("pmix@3:", when="+pmix")
     depends_on("mpi", when="+mpi")
-    depends_on("cuda@11.8:", when="+cuda")
+    depends_on("cuda@12.1:", when="+cuda")
+    depends_on("nccl@2.18:", when="+nccl")
 
+    conflicts("+nccl", when="~cuda", msg="NCCL averages in memory of GPUs")
     conflicts("%gcc@:11", msg="C++20 as Slipstream uses it needs GCC 12")
 
     def cmake_args(self):
@@ -49,6 +52,7 @@ class Slipstream(CMakePackage):
             self.define_from_variant("SLIP_WITH_PMIX", "pmix"),
             self.define_from_variant("SLIP_WITH_MPI", "mpi"),
             self.define_from_variant("SLIP_WITH_CUDA", "cuda"),
+            self.define_from_variant("SLIP_WITH_NCCL", "nccl"),
             self.define_from_variant("BUILD_SHARED_LIBS", "shared"),
             self.define("SLIP_BUILD_TESTS", False),
         ]
