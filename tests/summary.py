@@ -10,7 +10,8 @@ import sys
 import textwrap
 import xml.etree.ElementTree
 
-SKIPPED = re.compile(r"^.*: Skipped\n(?P<reason>.*?)^\[  SKIPPED \]", re.M | re.S)
+SKIPPED = re.compile(r"^.*: Skipped\n(?P<reason>.*?)^\[  SKIPPED \]", re.M | re.S)  # GoogleTest's
+SCRIPT_SKIPPED = re.compile(r"^skipped: (?P<reason>.*)", re.M)
 OUTPUT_LINES = 60
 
 
@@ -30,7 +31,8 @@ def outcome(case):
 def reason(case):
     if case.get("status") == "disabled":
         return "disabled in the source"
-    match = SKIPPED.search(case.findtext("system-out") or "")
+    output = case.findtext("system-out") or ""
+    match = SKIPPED.search(output) or SCRIPT_SKIPPED.search(output)
     words = " ".join(match["reason"].split()) if match else ""
     return words or "no reason given"
 
@@ -42,6 +44,7 @@ def main():
     arguments = parser.parse_args()
 
     counts = collections.Counter(failed=len(arguments.failed))
+    failures = list(arguments.failed)
     skips = collections.defaultdict(list)  # (reason, test): presets
     for file in sorted(arguments.folder.glob("*.xml")):
         for case in xml.etree.ElementTree.parse(file).getroot().iter("testcase"):
@@ -52,11 +55,10 @@ def main():
             elif result == "failed":
                 seconds = float(case.get("time"))
                 output = (case.findtext("system-out") or "").rstrip().splitlines()
+                failures.append(f"{case.get('name')} ({file.stem})")
                 print(f"\nFAILED {case.get('name')} ({file.stem}, {seconds:.1f} s)")
                 print("\n".join("  " + line for line in output[-OUTPUT_LINES:]))
 
-    for step in arguments.failed:
-        print(f"\nFAILED {step}")
     if skips:
         print("\nSkipped:")
         together = collections.defaultdict(list)
@@ -66,6 +68,8 @@ def main():
             print(f"  {why} ({presets}):")
             print(textwrap.fill(", ".join(names), 100, initial_indent="    ",
                                 subsequent_indent="    ", break_long_words=False))
+    if failures:
+        print("\nFailed:", *failures, sep="\n  ")
     print(f"\n{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return counts["failed"] > 0 or counts["passed"] == 0
 

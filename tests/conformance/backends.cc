@@ -27,6 +27,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
+/// Before main: the library is chosen when it is first asked for. SLIP_TEST_RDMA=1: the machine's.
+[[maybe_unused]] const bool verbs_chosen = [] {
+  const bool is_real = std::getenv("SLIP_TEST_RDMA") != nullptr;
+  if (SLIP_HAVE_VERBS && !is_real) setenv("SLIP_VERBS_LIBRARY", SLIP_FAKE_VERBS, 0);
+  return true;
+}();
+
 LaunchOptions launch_options(LaunchKind kind, const RunOptions& options) {
   LaunchOptions result;
   result.kind = kind;
@@ -56,6 +63,14 @@ RunOptions over_ucx(const RunOptions& options, const std::string& tls) {
 RunOptions over_verbs(const RunOptions& options) {
   RunOptions result = options;
   result.world.transport = "verbs";
+  return result;
+}
+
+/// Over a device that writes what comes at once and in order, where it is the fake one: its words
+/// are polled, or by `completion` seen later than what was put behind them.
+RunOptions over_ordered_verbs(const RunOptions& options, const char* words) {
+  RunOptions result = over_verbs(options);
+  result.environment = {{"SLIP_VERBS_WORDS", words}, {"FAKE_VERBS_IN_ORDER", "1"}};
   return result;
 }
 
@@ -202,7 +217,9 @@ std::vector<Backend> all_backends() {
   if (SLIP_HAVE_VERBS) {
     const std::string missing = verbs_status(verbs_settings_from_environment()).unusable;
     all.push_back({"verbs", over_verbs(real), run_as_processes, missing});
-    all.push_back({"verbs_delayed", over_verbs(delayed), run_as_processes, missing});
+    all.push_back({"verbs_polled", over_ordered_verbs(real, "polled"), run_as_processes, missing});
+    all.push_back(
+        {"verbs_delayed", over_ordered_verbs(delayed, "completion"), run_as_processes, missing});
   }
   if (!SLIP_HAVE_UCX) return all;
   for (const auto& [name, tls] : {std::pair{"ucx_tcp", "tcp"}, {"ucx_posix", "self,posix"}}) {
@@ -257,6 +274,21 @@ std::vector<Backend> gpu_backends() {
       {"cuda_ipc", ipc, run_as_processes, missing, 0},
       {"cuda_ipc_delayed", delayed, run_as_processes, missing, 0},
   };
+  if (!is_real) {  // of which it is not known whether they share memory
+    RunOptions by_host = ipc;
+    by_host.world.transport = "auto";
+    by_host.environment.emplace_back("FAKE_CUDA_IPC", "0");
+    all.push_back({"auto_gpu_by_host", by_host, run_as_processes, missing, 0});
+  }
+  if (SLIP_HAVE_VERBS) {
+    const std::string no_device = verbs_status(verbs_settings_from_environment()).unusable;
+    for (const bool is_delayed : {false, true}) {
+      RunOptions verbs = is_delayed ? delayed : ipc;
+      verbs.world.transport = "verbs";
+      all.push_back({is_delayed ? "verbs_gpu_delayed" : "verbs_gpu", verbs, run_as_processes,
+                     missing.empty() ? no_device : missing, 0});
+    }
+  }
   if (!SLIP_HAVE_UCX) return all;
   for (const auto& [name, tls] : {std::pair{"ucx_tcp", "tcp"}, {"ucx_posix", "self,posix"}}) {
     for (const bool is_delayed : {false, true}) {

@@ -340,7 +340,7 @@ TEST_P(Conformance, attach_waits_until_the_owner_has_allocated) {
 
 TEST_P(Conformance, attaching_to_what_nobody_allocates_fails_and_names_it) {
   RunOptions options = GetParam().defaults;
-  options.world.join_timeout = 200ms;
+  options.world.join_timeout = 1s;  // all must have joined by then, too
   run(
       2,
       [](World& world) {
@@ -439,17 +439,23 @@ TEST_P(Conformance, puts_tokens_and_requests_complete_while_the_target_computes)
     if (world.rank() == 0) {
       RingReceiver requests(world, 1, "requests", capacity, Bell::progress);
       RingSender answers(world, 1, "answers", capacity);
+      std::string unanswered;  // that answers have room again may be learnt late
       const auto service = world.progress().serve(world.transport(), [&] {
-        int count = 0;
-        expect_ok(requests.poll(
-            [&](std::span<const std::byte> request) {
-              std::byte* room = answers.claim(request.size());
-              if (room == nullptr) return;
-              std::memcpy(room, request.data(), request.size());
-              expect_ok(answers.commit());
-            },
-            16, &count));
-        return count > 0;
+        if (unanswered.empty()) {
+          int count = 0;
+          expect_ok(requests.poll(
+              [&](std::span<const std::byte> request) {
+                unanswered.assign(reinterpret_cast<const char*>(request.data()), request.size());
+              },
+              1, &count));
+        }
+        if (unanswered.empty()) return false;
+        std::byte* const room = answers.claim(unanswered.size());
+        if (room == nullptr) return false;
+        std::memcpy(room, unanswered.data(), unanswered.size());
+        unanswered.clear();
+        expect_ok(answers.commit());
+        return true;
       });
       side.signal(0, 1);
       // One computation of whole seconds: it waits for nothing.

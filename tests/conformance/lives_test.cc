@@ -43,7 +43,13 @@ class Board {
   Board(const Board&) = delete;
   Board& operator=(const Board&) = delete;
 
-  void reach(int stage) const { shared_->stage.store(stage, std::memory_order_release); }
+  /// Never back: another may have come further already.
+  void reach(int stage) const {
+    int reached = shared_->stage.load(std::memory_order_relaxed);
+    while (reached < stage &&
+           !shared_->stage.compare_exchange_weak(reached, stage, std::memory_order_acq_rel)) {
+    }
+  }
   bool has_reached(int stage) const {
     return shared_->stage.load(std::memory_order_acquire) >= stage;
   }
@@ -89,12 +95,12 @@ class Lives : public ::testing::TestWithParam<std::string> {
       VerbsOptions options;
       options.rank = rank;
       options.workers = 3;
-      options.peer_timeout = 2s;
+      options.peer_timeout = 5s;
       options.connect_timeout = 20s;
       options.settings = verbs_settings_from_environment();
       return make_verbs_transport(options);
     }
-    return make_ucx_transport({.rank = rank, .peer_timeout = 2s, .connect_timeout = 20s});
+    return make_ucx_transport({.rank = rank, .peer_timeout = 5s, .connect_timeout = 20s});
   }
 
   static std::vector<int> run(int workers, const Work& work) {
@@ -154,9 +160,9 @@ TEST_P(Lives, a_stopped_peer_that_was_given_up_damages_nothing_and_its_next_life
         for (std::size_t at = line; status && at + ones.size() <= bytes; at += ones.size()) {
           status = former.transport->put_signal(there, at, ones.data(), ones.size(), 0, 1);
         }
-        for (int i = 0; i < 1000 && !former.transport->drained(0); ++i) {
+        for (int i = 0; i < 100 && !former.transport->drained(0); ++i) {
           former.transport->drive();
-          std::this_thread::sleep_for(100us);
+          std::this_thread::sleep_for(1ms);
         }
       };
       board_.reach(putting);
@@ -182,13 +188,14 @@ TEST_P(Lives, a_stopped_peer_that_was_given_up_damages_nothing_and_its_next_life
 TEST_P(Lives, a_peer_killed_in_the_middle_of_puts_is_lost_and_its_next_life_connects) {
   if (!is_network()) GTEST_SKIP() << "process descriptors tell";
   constexpr std::size_t bytes = std::size_t{1} << 20;
-  enum { noticed = 1, over };
+  enum { attached = 1, noticed, over };
   const auto work = [this](World& world) {
     if (world.rank() == 0) {
       End end(world, make(0));
       const Region here = end.allocate("memory", bytes);
       board_.set_key(here.key());
       const RemoteRegion there = end.attach(1, "memory");
+      board_.reach(attached);
       const Status lost = end.wait([] { return false; });
       EXPECT_EQ(lost.code(), Code::peer_lost) << lost.message();
       EXPECT_EQ(lost.peer(), 1);
@@ -201,6 +208,7 @@ TEST_P(Lives, a_peer_killed_in_the_middle_of_puts_is_lost_and_its_next_life_conn
       End former(world, make(1));
       const Region memory = former.allocate("memory", bytes);
       const RemoteRegion there = former.attach(0, "memory");
+      board_.await(attached);
       for (int i = 0; i < 8; ++i) {
         expect_ok(former.transport->put(there, 0, memory.data(), bytes));
       }

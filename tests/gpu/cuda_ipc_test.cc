@@ -10,9 +10,11 @@
 #include <cstring>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "conformance.h"
+#include "driver.h"
 #include "slipstream/gpu/memory.h"
 #include "slipstream/kernels/kernels.h"
 #include "slipstream/runtime/launch.h"
@@ -113,6 +115,39 @@ TEST_F(CudaIpcErrors, AWrongGpuIsNamedAndHowManyThereAre) {
   });
 }
 
+TEST_F(CudaIpcErrors, WhoAsksForCudaIpcIsToldThatThereIsNone) {
+  const auto work = [](World& world) {
+    EXPECT_THAT(
+        refusal(Code::not_supported, [&] { (void)world.allocate("x", 64, Bell::worker, 0); }),
+        HasSubstr("GPU 0: sharing its memory with other processes (CUDA IPC): operation not "
+                  "supported; transport auto goes by way of the host"));
+  };
+  run(1, work, options({{"FAKE_CUDA_IPC", "0"}}));
+}
+
+TEST_F(CudaIpcErrors, WhoCannotOpenAPeersMemoryIsToldWhoseAndWhatToChoose) {
+  const auto work = [](World& world) {
+    const Region region = world.allocate("x", 64, Bell::worker, 0);
+    EXPECT_THAT(refusal(Code::io, [&] { (void)world.attach(1 - world.rank(), "x"); }),
+                AllOf(HasSubstr("a region of rank " + std::to_string(1 - world.rank()) +
+                                ": GPU 0: opening memory of GPU-01000000-0000-0000-0000-"),
+                      HasSubstr(" (CUDA IPC): operation not supported; choose transport ucx")));
+    world.bootstrap().fence(60s);  // before the region goes
+  };
+  run(2, work, options({{"FAKE_CUDA_IPC_OPEN", "0"}}));
+}
+
+// The next one may be at the same address.
+TEST_F(CudaIpcErrors, WithoutCudaIpcPagesOfTheHostAreLetGoWithTheirRegion) {
+  const auto work = [](World& world) {
+    for (int i = 0; i < 20; ++i) {
+      const Region region = world.allocate(std::to_string(i), 10'000, Bell::worker, 0);
+      EXPECT_EQ(Contents(region, 9'992, 8).as<Word>(), 0u);
+    }
+  };
+  run(1, work, options({{"FAKE_CUDA_IPC", "0"}}, "auto"));
+}
+
 TEST_F(CudaIpc, TransportsWithoutGpusSayWhichHaveThem) {
   run(
       1,
@@ -144,16 +179,16 @@ TEST_F(CudaIpcErrors, WhoFindsNoMemoryOnItsGpuSaysSoAndTheOthersEnd) {
   const auto ends = run_processes(
       2,
       [](World& world) {
-        // The fake GPU has 1 MB for each process.
-        const std::size_t bytes = world.rank() == 1 ? 2'000'000 : 4096;
+        // The fake GPU has 4 MB for each process, of which a region takes 2 MiB or a multiple.
+        const std::size_t bytes = world.rank() == 1 ? 4'000'000 : 4096;
         const Region region = world.allocate("slots", bytes, Bell::worker, 0);
         const RemoteRegion theirs = world.attach(1 - world.rank(), "slots");
         ADD_FAILURE() << "there was enough";
       },
-      options({{"FAKE_CUDA_MEMORY", "1000000"}}));
+      options({{"FAKE_CUDA_MEMORY", "4000000"}}));
   EXPECT_THAT(ends, Each(2 << 8));
   EXPECT_THAT(::testing::internal::GetCapturedStdout(),
-              AllOf(HasSubstr("rank 1: GPU 0: allocating 2000000 bytes: out of memory"),
+              AllOf(HasSubstr("rank 1: GPU 0: allocating 4194304 bytes: out of memory"),
                     ContainsRegex("rank 0: .*rank 1")));
 }
 
@@ -163,11 +198,13 @@ TEST_F(CudaIpc, APeerKilledInTheMiddleOfPutsIsLost) {
       [](World& world) {
         constexpr std::size_t bytes = 1 << 20;
         const Region here = world.allocate("slots", 64 + bytes, Bell::worker, 0);
-        const RemoteRegion there = world.attach(1 - world.rank(), "slots");
-        const auto source = gpu::allocate(0, bytes);
-        for (Word k = 1; world.rank() == 1; ++k) {
-          expect_ok(world.transport().put_signal(there, 64, source.get(), bytes, 0, k));
-          if (k == 20) raise(SIGKILL);
+        if (world.rank() == 1) {
+          const RemoteRegion there = world.attach(0, "slots");
+          const auto source = gpu::allocate(0, bytes);
+          for (Word k = 1;; ++k) {
+            expect_ok(world.transport().put_signal(there, 64, source.get(), bytes, 0, k));
+            if (k == 20) raise(SIGKILL);
+          }
         }
         const Status status =
             world.wait_until([&] { return here.word(0) > 20; }, world.deadline(), "the impossible");
@@ -209,141 +246,154 @@ TEST_F(CudaIpcErrors, AGpuThatIsLostEndsItsWorkersWaitsAndThePeersHearOfIt) {
   EXPECT_THAT(ends, Each(0));
 }
 
-// ---- Words and streams.
-
-/// Enqueues a call that takes a while and then says so.
-void enqueue_slow(const gpu::Stream& stream, std::atomic<bool>& done) {
-  expect_ok(stream.then(
-      [](void* flag) {
-        std::this_thread::sleep_for(50ms);
-        static_cast<std::atomic<bool>*>(flag)->store(true);
-      },
-      &done));
-}
-
-/// The word is not seen before what was enqueued ahead of it is done.
-void expect_behind(const World& world, const Region& region, std::size_t offset,
-                   const std::atomic<bool>& done) {
-  bool early = false;
-  expect_ok(world.wait_until(
-      [&] {
-        const bool seen = region.word(offset) != 0;
-        early = early || (seen && !done);
-        return seen;
-      },
-      world.deadline(), "the word"));
-  EXPECT_FALSE(early);
-}
-
-TEST_F(CudaIpc, ABareWordFollowsWhatIsEnqueuedWhicheverRegionItGoesTo) {
-  run(1, [](World& world) {
-    const Region gpus = world.allocate("gpu", 128, Bell::worker, 0);
-    const Region hosts = world.allocate("host", 128);
-    const gpu::Stream stream(0);
-    const gpu::CurrentStream current(stream);
-    for (const Region* region : {&gpus, &hosts}) {
-      const RemoteRegion self = world.attach(0, region == &gpus ? "gpu" : "host");
-      std::atomic<bool> done{false};
-      enqueue_slow(stream, done);
-      expect_ok(world.transport().put_signal(self, 0, nullptr, 0, 64, 1));
-      EXPECT_FALSE(done) << "it has waited";
-      expect_behind(world, *region, 64, done);
-    }
-  });
-}
-
-TEST_F(CudaIpc, DrainedWaitsForWhatIsEnqueuedAndRings) {
+TEST_F(CudaIpcErrors, AMarkThatCannotBeEnqueuedEndsTheWorldWithItsCause) {
   run(1, [](World& world) {
     const Region region = world.allocate("gpu", 128, Bell::worker, 0);
     const RemoteRegion self = world.attach(0, "gpu");
-    const gpu::Stream stream(0);
-    const gpu::CurrentStream current(stream);
     const auto source = gpu::allocate(0, 64);
-    for (int round = 0; round < 3; ++round) {
-      std::atomic<bool> done{false};
-      enqueue_slow(stream, done);
-      expect_ok(world.transport().put(self, 0, source.get(), 64));
-      expect_ok(world.wait_until([&] { return world.transport().drained(0); }, world.deadline(),
-                                 "the put"));
-      EXPECT_TRUE(done);
-    }
+    expect_ok(world.transport().put(self, 0, source.get(), 64));
+    fail_calls("cuLaunchHostFunc");
+    (void)world.transport().drained(0);
+    const Status status =
+        world.wait_until([] { return false; }, world.deadline(), "the impossible");
+    EXPECT_EQ(status.code(), Code::io) << status.message();
+    EXPECT_THAT(status.message(), HasSubstr("GPU 0: enqueuing a call: operation not permitted"));
+    world.fail(status);
   });
 }
 
-TEST_F(CudaIpc, MoreWordsMayBeEnqueuedThanThereArePlacesForThem) {
-  run(2, [](World& world) {
-    constexpr Word many = 5000;
-    const Region here = world.allocate("words", 128, Bell::worker, 0);
-    const RemoteRegion there = world.attach(1 - world.rank(), "words");
-    const gpu::Stream stream(0);
-    const gpu::CurrentStream current(stream);
-    std::atomic<bool> done{false};
-    enqueue_slow(stream, done);
-    for (Word k = 1; k <= many; ++k) {
-      expect_ok(world.transport().put_signal(there, 0, nullptr, 0, 64, k));
-    }
-    Word last = 0;
-    bool in_order = true;
-    expect_ok(world.wait_until(
-        [&] {
-          const Word now = here.word(64);
-          in_order = in_order && now >= last;
-          last = now;
-          return now == many;
-        },
-        world.deadline(), "the last word"));
-    EXPECT_TRUE(in_order);
-  });
+// ---- GPUs that cannot reach each other.
+
+/// Each puts into memory of the next one's GPU, several times.
+void put_around(World& world, int device) {
+  constexpr std::size_t bytes = 100'000;
+  const int n = world.size();
+  const int previous = (world.rank() + n - 1) % n;
+  const gpu::Stream stream(device);
+  const gpu::CurrentStream current(stream);
+  const Region here = world.allocate("slots", 64 + bytes, Bell::worker, device);
+  const auto source = gpu::allocate(device, bytes);
+  const RemoteRegion next = world.attach((world.rank() + 1) % n, "slots");
+  for (Word k = 1; k <= 10; ++k) {
+    const auto of = [k](int rank) {
+      return std::vector<std::byte>(bytes, static_cast<std::byte>(16 * (rank + 1) + k));
+    };
+    expect_ok(gpu::copy(source.get(), of(world.rank()).data(), bytes, stream));
+    expect_ok(world.transport().put_signal(next, 64, source.get(), bytes, 0, k));
+    expect_ok(world.wait_until([&] { return here.word(0) >= k; }, world.deadline(), "a word"));
+    const Contents found(here, 64, bytes);
+    EXPECT_EQ(std::vector(found.data(), found.data() + bytes), of(previous)) << "put " << k;
+    world.bootstrap().fence(60s);  // before it is put over
+  }
 }
 
-// ---- Streams that wait.
+TEST_F(CudaIpcErrors, BetweenGpusThatCannotReachEachOtherCopiesGoByWayOfTheHost) {
+  const Settings settings = {
+      {"FAKE_CUDA_DEVICES", "3"}, {"FAKE_CUDA_PEER_ACCESS", "0"}, {"FAKE_CUDA_DELAY_US", "1000"}};
+  for (const char* transport : {"cuda_ipc", "auto"}) {
+    run(
+        3, [](World& world) { put_around(world, world.rank()); }, options(settings, transport));
+  }
+}
 
-TEST_F(CudaIpc, AStreamWaitsForAWord) {
-  run(2, [](World& world) {
-    const Region here = world.allocate("words", 128, Bell::worker, 0);
-    const RemoteRegion there = world.attach(1 - world.rank(), "words");
-    const gpu::Stream stream(0);
-    const gpu::CurrentStream current(stream);
-    for (Iteration k = 1; k <= 20; ++k) {
-      const Word word = make_word(world.incarnation(), k);
+TEST_F(CudaIpcErrors, BetweenThreadsToo) {
+  const auto work = [](World&) {
+    launch(3, [](World& world) { put_around(world, world.rank()); });
+  };
+  run(1, work, options({{"FAKE_CUDA_DEVICES", "3"}, {"FAKE_CUDA_PEER_ACCESS", "0"}}));
+}
+
+// Who lets go last is not the GPU whose memory it is.
+TEST_F(CudaIpcErrors, MemoryOfAnotherThreadsGpuStaysUntilPutsToItAreDone) {
+  const auto work = [](World&) {
+    launch(2, [](World& world) {
+      Region here = world.allocate("slot", 128, Bell::worker, world.rank());
       if (world.rank() == 0) {
-        expect_ok(world.wait_on_stream(here, 64, word));
-        expect_ok(world.transport().put_signal(there, 0, nullptr, 0, 64, word));  // behind it
-        EXPECT_LT(k > 1 ? here.word(64) : 0, word);
-        world.bootstrap().put("enqueued/" + std::to_string(k), "");
+        world.bootstrap().fence(60s);
+        here = {};
+        world.bootstrap().fence(60s);
       } else {
-        (void)world.bootstrap().get("enqueued/" + std::to_string(k), 60s);
-        std::this_thread::sleep_for(2ms);
-        EXPECT_LT(here.word(64), word) << "it did not wait";
-        expect_ok(world.transport().put_signal(there, 0, nullptr, 0, 64, word));
+        const auto source = gpu::allocate(1, 64);
+        const RemoteRegion there = world.attach(0, "slot");
+        for (int i = 0; i < 20; ++i) expect_ok(world.transport().put(there, 64, source.get(), 64));
+        world.bootstrap().fence(60s);
+        world.bootstrap().fence(60s);
       }
-      expect_ok(world.wait_until([&] { return here.word(64) >= word; }, world.deadline(), "it"));
-    }
-  });
+    });
+  };
+  run(1, work, options({{"FAKE_CUDA_DEVICES", "2"}, {"FAKE_CUDA_DELAY_US", "20000"}}));
 }
 
-TEST_F(CudaIpc, AnAbortReleasesAStreamThatWaits) {
-  const auto ends = run_processes(
-      2,
-      [](World& world) {
-        const Region here = world.allocate("words", 128, Bell::worker, 0);
-        const RemoteRegion there = world.attach(1 - world.rank(), "words");
-        world.bootstrap().fence(60s);
-        if (world.rank() == 1) raise(SIGKILL);
-        const gpu::Stream stream(0);
-        const gpu::CurrentStream current(stream);
-        expect_ok(world.wait_on_stream(here, 64, make_word(world.incarnation(), 5)));
-        const Status status =
-            world.wait_until([&] { return stream.idle(); }, world.deadline(), "the stream");
-        // Its end may be seen before the abort that caused it.
-        EXPECT_TRUE(status.ok() || status.code() == Code::peer_lost) << status.message();
-        expect_ok(stream.synchronize());
-        EXPECT_TRUE(world.aborted());
-        expect_ok(world.wait_on_stream(here, 64, make_word(world.incarnation(), 9)));
-        expect_ok(stream.synchronize());
-      },
-      options());
-  EXPECT_EQ(ends[0], 0);
+// Rank 1 sees only the machine's second GPU, which is its GPU 0.
+TEST_F(CudaIpcErrors, APeersGpuIsFoundUnderItsNumberHereAndAHiddenOneIsNamed) {
+  const auto work = [](World& world) {
+    if (world.rank() == 1) {
+      setenv("FAKE_CUDA_FIRST", "1", 1);
+      setenv("FAKE_CUDA_DEVICES", "1", 1);
+    }
+    const Region here = world.allocate("x", 64, Bell::worker, 0);
+    if (world.rank() == 0) {
+      const RemoteRegion there = world.attach(1, "x");
+      const auto source = gpu::allocate(0, 8);
+      expect_ok(world.transport().put_signal(there, 8, source.get(), 8, 0, 1));
+    } else {
+      EXPECT_THAT(refusal(Code::io, [&] { (void)world.attach(0, "x"); }),
+                  AllOf(HasSubstr("a region of rank 0: GPU 0: opening memory of GPU-01000000-"),
+                        HasSubstr(", which is hidden from this process (CUDA IPC): peer access is "
+                                  "not supported between these two devices; choose transport "
+                                  "ucx")));
+      expect_ok(world.wait_until([&] { return here.word(0) == 1; }, world.deadline(), "a word"));
+    }
+  };
+  run(2, work, options({{"FAKE_CUDA_DEVICES", "2"}, {"FAKE_CUDA_PEER_ACCESS", "0"}}, "auto"));
+}
+
+// ---- By way of the host.
+
+TEST_F(CudaIpcErrors, ByWayOfTheHostARegionIsASourceBehindTheFaultProxyToo) {
+  RunOptions how = options({{"FAKE_CUDA_IPC", "0"}}, "auto");
+  how.faults.emplace();
+  how.faults->delay_probability = 1;
+  how.faults->max_delay = 1ms;
+  const auto work = [](World& world) {
+    const Region here = world.allocate("slots", 128, Bell::worker, 0);
+    const RemoteRegion there = world.attach(1 - world.rank(), "slots");
+    const gpu::Stream stream(0);
+    const gpu::CurrentStream current(stream);
+    const int mine = 100 + world.rank();
+    expect_ok(gpu::copy(here.data() + 32, &mine, sizeof mine, stream));
+    expect_ok(world.transport().put_signal(there, 64, here.data() + 32, sizeof mine, 0, 1));
+    expect_ok(world.wait_until([&] { return here.word(0) == 1; }, world.deadline(), "a word"));
+    EXPECT_EQ(Contents(here, 64, sizeof mine).as<int>(), 101 - world.rank());
+    world.bootstrap().fence(60s);
+  };
+  run(2, work, how);
+}
+
+// ---- CUDA graphs.
+
+TEST_F(CudaIpc, ACaptureByTheProgramIsNotBrokenNorTakenForALossOfTheGpu) {
+  run(1, [](World& world) {
+    const Region region = world.allocate("words", 128, Bell::worker, 0);
+    const gpu::Stream stream(0);
+    gpu::Event mark(0);
+    Capture capture;
+    // The progress thread looks at the GPU whenever it polls.
+    std::atomic<int> polls{0};
+    const auto handle = world.progress().serve(world.transport(), [&polls] {
+      ++polls;
+      return false;
+    });
+    while (polls < 3) {
+      world.progress().serve_soon();
+      std::this_thread::sleep_for(1ms);
+    }
+    expect_ok(mark.record(stream));
+    expect_ok(world.wait_for_gpu(mark, "nothing"));
+    EXPECT_TRUE(stream.idle());
+    EXPECT_TRUE(capture.end());
+    expect_ok(world.status());
+  });
 }
 
 // ---- What stands on it.

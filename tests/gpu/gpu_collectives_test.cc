@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <span>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "slipstream/collectives/partial_all_reduce.h"
 #include "slipstream/collectives/relay.h"
 #include "slipstream/gpu/memory.h"
+#include "slipstream/runtime/launch.h"
 
 namespace slip::testing {
 namespace {
@@ -38,35 +40,56 @@ std::vector<float> download(VectorView from, const gpu::Stream& stream) {
   return values;
 }
 
+/// Means of several groups of three workers, whose vectors are on `device`.
+void average(World& world, int device, Algorithm algorithm) {
+  constexpr std::size_t count = 150'001;
+  const gpu::Stream stream(device);
+  const gpu::CurrentStream current(stream);
+  PartialAllReduceOptions options;
+  options.algorithm = algorithm;
+  options.device = device;
+  PartialAllReduce partial(world, "mean", count, Dtype::float32, options);
+  const auto own = gpu::allocate(device, count * sizeof(float));
+  const VectorView users{own.get(), count, Dtype::float32, device};
+  std::uint64_t sequence = 0;
+  for (const std::vector<int>& members :
+       {std::vector{0, 1, 2}, {0, 2}, {1, 2}, {0, 1, 2}, {0, 1, 2}}) {
+    ++sequence;
+    if (std::find(members.begin(), members.end(), world.rank()) == members.end()) continue;
+    std::vector<float> values(count);
+    fill<float>(values, world.rank(), sequence);
+    const bool is_users = sequence % 2 == 0;
+    const VectorView vector = is_users ? users : partial.buffer();
+    upload(vector, values, stream);
+    const Group group{sequence, members};
+    expect_ok(is_users ? partial.mean(group, users) : partial.mean(group));
+    const std::vector<float> mean = download(is_users ? users : partial.buffer(), stream);
+    ASSERT_TRUE(same_bits<float>(mean, expected_mean<float>(members, count, sequence)))
+        << "group " << sequence;
+  }
+}
+
 TEST_P(GpuCollectives, AMeanIsTheHostsBitForBit) {
   for (const Algorithm algorithm : {Algorithm::one_shot, Algorithm::two_shot}) {
-    run(3, [algorithm](World& world) {
-      constexpr std::size_t count = 150'001;
-      const gpu::Stream stream(0);
-      const gpu::CurrentStream current(stream);
-      PartialAllReduceOptions options;
-      options.algorithm = algorithm;
-      options.device = 0;
-      PartialAllReduce partial(world, "mean", count, Dtype::float32, options);
-      const auto own = gpu::allocate(0, count * sizeof(float));
-      const VectorView users{own.get(), count, Dtype::float32, 0};
-      std::uint64_t sequence = 0;
-      for (const std::vector<int>& members :
-           {std::vector{0, 1, 2}, {0, 2}, {1, 2}, {0, 1, 2}, {0, 1, 2}}) {
-        ++sequence;
-        if (std::find(members.begin(), members.end(), world.rank()) == members.end()) continue;
-        std::vector<float> values(count);
-        fill<float>(values, world.rank(), sequence);
-        const bool is_users = sequence % 2 == 0;
-        const VectorView vector = is_users ? users : partial.buffer();
-        upload(vector, values, stream);
-        const Group group{sequence, members};
-        expect_ok(is_users ? partial.mean(group, users) : partial.mean(group));
-        const std::vector<float> mean = download(is_users ? users : partial.buffer(), stream);
-        ASSERT_TRUE(same_bits<float>(mean, expected_mean<float>(members, count, sequence)))
-            << "group " << sequence;
-      }
-    });
+    run(3, [algorithm](World& world) { average(world, 0, algorithm); });
+  }
+}
+
+// Kernels must not touch memory of a peer then.
+TEST(GpuCollectivesApart, AMeanIsTheSameWhereGpusCannotReachEachOther) {
+  if (std::getenv("SLIP_TEST_GPU") != nullptr) GTEST_SKIP() << "for the fake GPU alone";
+  const std::vector<Backend> all = gpu_backends();
+  const auto ipc = std::ranges::find(all, "cuda_ipc", &Backend::name);
+  if (!ipc->missing.empty()) GTEST_SKIP() << ipc->missing;
+  RunOptions apart = ipc->defaults;
+  apart.environment.emplace_back("FAKE_CUDA_DEVICES", "3");
+  apart.environment.emplace_back("FAKE_CUDA_PEER_ACCESS", "0");
+  for (const Algorithm algorithm :
+       {Algorithm::one_shot, Algorithm::two_shot, Algorithm::hierarchical}) {
+    const auto work = [algorithm](World& world) { average(world, world.rank(), algorithm); };
+    ipc->run(3, work, apart);
+    const auto threads = [&work](World&) { launch(3, work); };
+    ipc->run(1, threads, apart);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -40,7 +41,9 @@ class OnGpu {
   }
 
   T* data() const { return reinterpret_cast<T*>(memory_.get()) + first_; }
-  VectorView view() const { return {data(), count_, dtype_of<T>(), 0}; }
+  auto view() const requires std::is_floating_point_v<T> {
+    return VectorView{data(), count_, dtype_of<T>(), 0};
+  }
   std::span<T> span() const { return {data(), count_}; }
 
   /// What stands there; the red zones must be untouched.
@@ -205,11 +208,111 @@ TYPED_TEST(GpuKernels, ConversionsAreTheReferenceBitForBitAlsoInPlace) {
   });
 }
 
+TYPED_TEST(GpuKernels, CopiesOfAnAverageAreStoredInTheSamePass) {
+  using T = TypeParam;
+  this->for_random_shapes([](std::size_t count, Random& random) {
+    Inputs<T> inputs(count, random);
+    const OnGpu<T> out(count, random.below(4)), copy(count, random.below(4));
+    const VectorView copies[] = {copy.view(), inputs.vectors[random.below(inputs.n)].view()};
+    std::vector<T> expected(count);
+    reference::weighted_average<T>(view(std::span(expected)), inputs.host, inputs.weights);
+    weighted_average(out.view(), inputs.gpu, inputs.weights, copies);
+    EXPECT_EQ(out.values(), expected);
+    EXPECT_EQ(copy.values(), expected);
+    std::vector<T> over_an_input(count);
+    kernels::copy(view(std::span(over_an_input)), copies[1]);
+    EXPECT_EQ(over_an_input, expected);
+  });
+}
+
+TYPED_TEST(GpuKernels, ARelayIsTheReferenceBitForBit) {
+  using T = TypeParam;
+  this->for_random_shapes([](std::size_t count, Random& random) {
+    Inputs<T> messages(count, random);
+    const std::size_t missing = random.below(2 * messages.n);  // which may be none
+    if (missing < messages.n) messages.host[missing] = messages.gpu[missing] = {};
+    std::vector<T> own = random_values<T>(count, random), rest = random_values<T>(count, random);
+    const OnGpu<T> gpu_own(own, random.below(4)), gpu_rest(rest, random.below(4));
+    std::vector<OnGpu<T>> sums;
+    std::vector<std::vector<T>> expected(messages.n, std::vector<T>(count));
+    std::vector<VectorView> gpu_sums, host_sums;
+    for (std::size_t k = 0; k < messages.n; ++k) {
+      sums.emplace_back(count, random.below(4));
+      gpu_sums.push_back(sums.back().view());
+      host_sums.push_back(view(std::span(expected[k])));
+    }
+    RelayAverage average{gpu_own.view(), 0.3, gpu_rest.view(), 0.2};
+    relay(gpu_sums, gpu_own.view(), messages.gpu, &average);
+    average.out = view(std::span(own));
+    average.rest = view(std::span(rest));
+    reference::relay<T>(host_sums, view(std::span(own)), messages.host, &average);
+    EXPECT_EQ(gpu_own.values(), own);
+    for (std::size_t k = 0; k < messages.n; ++k) EXPECT_EQ(sums[k].values(), expected[k]);
+    average.rest = {};
+    average.out = gpu_own.view();
+    relay({}, gpu_own.view(), messages.gpu, &average);
+    average.out = view(std::span(own));
+    reference::relay<T>({}, view(std::span(own)), messages.host, &average);
+    EXPECT_EQ(gpu_own.values(), own);
+  });
+}
+
+TYPED_TEST(GpuKernels, FragmentsAreGatheredAndTheirAveragesScatteredBitForBit) {
+  using T = TypeParam;
+  this->for_random_shapes([](std::size_t count, Random& random) {
+    std::vector<T> x = random_values<T>(count, random);
+    std::vector<std::uint32_t> order(count);
+    std::iota(order.begin(), order.end(), 0U);
+    shuffle(order, random);
+    const OnGpu<T> gpu_x(x, random.below(4)), gathered(count, random.below(4));
+    const OnGpu<std::uint32_t> gpu_order(order, random.below(4));
+    gather(gathered.view(), gpu_x.view(), gpu_order.span());
+    std::vector<T> expected(count);
+    reference::gather<T>(view(std::span(expected)), view(std::span(x)), order);
+    EXPECT_EQ(gathered.values(), expected);
+    const std::size_t part = random.below(count + 1);
+    Inputs<T> inputs(part, random);
+    scatter_average(gpu_x.view(), gpu_order.span().first(part), inputs.gpu, inputs.weights);
+    reference::scatter_average<T>(view(std::span(x)), std::span(order).first(part), inputs.host,
+                                  inputs.weights);
+    EXPECT_EQ(gpu_x.values(), x);
+  });
+}
+
+TYPED_TEST(GpuKernels, ListsOfManyVectorsAreTheReferenceBitForBit) {
+  using T = TypeParam;
+  constexpr std::size_t n = 1000, count = 37;
+  Random random(1);
+  std::vector<T> all = random_values<T>(n * count, random);
+  const OnGpu<T> gpu_all(all, 0);
+  std::vector<ConstVectorView> inputs, host;
+  for (std::size_t k = 0; k < n; ++k) {
+    inputs.push_back(gpu_all.view().slice(k * count, count));
+    host.push_back(view(std::span(all)).slice(k * count, count));
+  }
+  const std::vector<double> weights(n, 1.0 / n);
+  const OnGpu<T> out(count, 1);
+  std::vector<T> expected(count);
+  weighted_average(out.view(), inputs, weights);
+  reference::weighted_average<T>(view(std::span(expected)), host, weights);
+  EXPECT_EQ(out.values(), expected);
+  const std::vector<T> gradient = random_values<T>(count, random);
+  average_apply(out.view(), inputs, weights, OnGpu<T>(gradient, 0).view(), {.learning_rate = 0.1});
+  reference::average_apply<T>(view(std::span(expected)), host, weights, view(std::span(gradient)),
+                              {.learning_rate = 0.1});
+  EXPECT_EQ(out.values(), expected);
+  RelayAverage average{out.view(), 1.0 / n};
+  relay({}, inputs[0], inputs, &average);
+  average.out = view(std::span(expected));
+  reference::relay<T>({}, host[0], host, &average);
+  EXPECT_EQ(out.values(), expected);
+}
+
 /// Prints the status that follows, and ends the process.
 [[noreturn]] void average_of_too_many() {
   const auto memory = gpu::allocate(0, 4);
   const VectorView x{memory.get(), 1, Dtype::float32, 0};
-  weighted_average(x, std::vector<ConstVectorView>(241, x), std::vector<double>(241, 1.0));
+  weighted_average(x, std::vector<ConstVectorView>(1025, x), std::vector<double>(1025, 1.0));
   std::fputs(gpu::current_stream(0).status().message().c_str(), stderr);
   std::_Exit(0);
 }
@@ -218,7 +321,7 @@ TEST(GpuKernelErrors, AnAverageOfMoreThanAKernelTakesShowsInTheStatus) {
   SLIP_NEEDS_GPU();
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(average_of_too_many(), ::testing::ExitedWithCode(0),
-              "GPU 0: an average of 241 vectors; at most 240 fit a kernel");
+              "GPU 0: an average of 1025 vectors; at most 1024 fit a kernel");
 }
 
 }  // namespace

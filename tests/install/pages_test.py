@@ -63,12 +63,24 @@ class Pages(unittest.TestCase):
             )
             self.assertEqual(done.stderr, "", file)
 
+    def test_what_completion_knows_of_values_is_in_the_help(self):
+        text = run(SLIP, "train", "--help")
+        for option in ("--task", "--model", "--partition", "--lr-schedule", "--target"):
+            values = complete("slip", "train", option, "")
+            self.assertGreater(len(values), 1, option)
+            for value in values:
+                self.assertIn(value, text, option)
+
     def test_completion_knows_commands_options_and_values(self):
         self.assertEqual(complete("slip", "tr"), ["train"])
         self.assertEqual(complete("slip", "train", "--weig"), ["--weight-decay", "--weights"])
         self.assertEqual(complete("slip", "train", "--weights", "m"), ["metropolis"])
         self.assertEqual(complete("slip", "train", "--protocol", "ho"), ["hop"])
         self.assertIn("ring", complete("slip", "train", "--graph", ""))
+        self.assertEqual(complete("slip", "train", "--task", "m"), ["mnist:", "movielens:"])
+        self.assertEqual(complete("slip", "train", "--task", "=", "dig"), ["digits"])
+        self.assertEqual(complete("slip", "train", "--set", "max_g"), ["max_gap="])
+        self.assertEqual(complete("slip", "perf", "tok"), ["token"])
         for command in commands():
             self.assertLessEqual(options(command), set(complete("slip", command, "--")), command)
 

@@ -87,7 +87,7 @@ class Run:
     @staticmethod
     def start(name, command):
         environment = dict(os.environ, SLIP_SECRET="of these tests", UCX_TLS="tcp",
-                           UCX_NET_DEVICES="net0")
+                           UCX_NET_DEVICES="net0", SLIP_CHECKSUMS="1")
         return subprocess.Popen(["ip", "netns", "exec", name, *command], env=environment,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True)
@@ -127,6 +127,8 @@ class Namespaces(unittest.TestCase):
         report = json.loads(run.report.read_text())
         self.assertEqual(report["transport"], transport)
         self.assertIsNotNone(report["target"]["reached_at_seconds"], report["final"])
+        updates = report["updates"]
+        self.assertEqual(updates["sent"], updates["used"] + updates["late"])
 
     def test_two_and_three_hosts_learn_over_ucx(self):
         for count in (2, 3):

@@ -298,10 +298,9 @@ TEST_F(Rendezvous, WorkersThatWereStartedByHandTrainTogether) {
 }
 
 TEST_F(Rendezvous, NobodyAnswers) {
-  SlipProgram alone(worker(1, 2));
+  SlipProgram alone({"env", "SLIP_JOIN_TIMEOUT=1"}, worker(1, 2));
   const std::string where = fmt::format("rendezvous 127.0.0.1:{}: ", port_);
-  // It waits for as long as others may take to start: 30 s.
-  expect_one_line(alone.wait(2 * hang), 1, {where, "nobody answered", "start rank 0 there"});
+  expect_one_line(alone.wait(), 1, {where, "nobody answered", "start rank 0 there"});
 }
 
 TEST_F(Rendezvous, WorkersThatDisagreeNameBothRanksAndValuesOnBothSides) {

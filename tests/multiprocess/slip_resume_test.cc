@@ -97,6 +97,9 @@ TEST_P(Resume, EveryWorkerGoesOnWithItsOwnMomentum) {
 
   const Report after = run(workers, 21, {"--resume", file_}, &error);
   EXPECT_EQ(error, "");
+  EXPECT_EQ(after.resumed_at, 20u);
+  EXPECT_DOUBLE_EQ(after.seconds_per_iteration().value(), after.seconds) << "one in this run";
+  EXPECT_DOUBLE_EQ(after.median_seconds_per_iteration().value(), after.seconds);
   ASSERT_TRUE(after.parameters.has_value());
   ASSERT_THAT(*after.parameters, SizeIs(1));
   for (int rank = 0; rank < workers; ++rank) {

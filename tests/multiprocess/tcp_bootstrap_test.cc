@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -119,9 +120,9 @@ TEST_F(TcpBootstrapTest, AFenceThatTimesOutNamesTheMissingToAllThatWaitAndCanBeT
       bootstrap.put(std::to_string(rank), "");
       for (const char* name : {"0", "1", "2"}) bootstrap.get(name, patience);
       // Rank 2 would wait much longer, but shares the end of rank 0's patience.
-      const Status status = failure_of([&] { bootstrap.fence(rank == 0 ? 500ms : 20s); });
+      const Status status = failure_of([&] { bootstrap.fence(rank == 0 ? 2s : 20s); });
       EXPECT_EQ(status.code(), Code::timeout);
-      EXPECT_THAT(status.message(), AllOf(HasSubstr("a fence waited 0.5 s for rank 1"),
+      EXPECT_THAT(status.message(), AllOf(HasSubstr("a fence waited 2 s for rank 1"),
                                           Not(HasSubstr("never joined"))));
       bootstrap.put("timed out " + std::to_string(rank), "");
     }
@@ -212,28 +213,29 @@ TEST_F(TcpBootstrapTest, AGatherGivesEveryValueToEveryWorkerByRank) {
 
 TEST_F(TcpBootstrapTest, AGatherThatMissesAWorkerNamesIt) {
   RendezvousServer server("127.0.0.1", 0, 3);
+  std::barrier both(2);
   in_threads(2, [&](int rank) {
     TcpBootstrap bootstrap(options_for(server.port(), rank, 3));
-    const Status status = failure_of([&] { bootstrap.all_gather("name", "", 100ms); });
+    both.arrive_and_wait();
+    const Status status = failure_of([&] { bootstrap.all_gather("name", "", 1s); });
     EXPECT_EQ(status.code(), Code::timeout);
     EXPECT_THAT(status.message(), HasSubstr("rank 2 never joined"));
+    both.arrive_and_wait();
   });
 }
 
 TEST_F(TcpBootstrapTest, WorkersThatMeetInDifferentPlacesAreTold) {
   RendezvousServer server("127.0.0.1", 0, 2);
-  in_threads(2, [&](int rank) {
-    TcpBootstrap bootstrap(options_for(server.port(), rank, 2));
-    if (rank == 0) {
-      EXPECT_EQ(failure_of([&] { bootstrap.fence(1s); }).code(), Code::timeout);
-    } else {
-      std::this_thread::sleep_for(100ms);
-      EXPECT_THAT(failure_of([&] { bootstrap.all_gather("name", "", patience); }).message(),
-                  HasSubstr("rank 1 came to the gather 'name' while rank 0 waited in another"));
-    }
-    bootstrap.put(std::to_string(rank), "");
-    bootstrap.get(std::to_string(1 - rank), patience);
-  });
+  RawClient zero(server.port());
+  // Said at once: whoever gets what it put finds it in its fence.
+  zero.join(wire::Hello{0, 2, 1}, "",
+            wire::encode(wire::Request{wire::Kind::put, {}, "coming"}) +
+                wire::encode(wire::Request{wire::Kind::fence, patience}));
+  TcpBootstrap one(options_for(server.port(), 1, 2));
+  one.get("coming", patience);
+  EXPECT_THAT(failure_of([&] { one.all_gather("name", "", patience); }).message(),
+              HasSubstr("rank 1 came to the gather 'name' while rank 0 waited in another"));
+  one.fence(patience);  // where rank 0 still waits
 }
 
 TEST_F(TcpBootstrapTest, TheWorkerThatServesStaysUntilTheOthersHaveLeft) {

@@ -74,5 +74,22 @@ TEST_F(TcpStrangersTest, AMemberThatSendsRubbishIsLostByItsRank) {
   }
 }
 
+TEST(Log, GoesToStderrAndLeavesTheProgramsLoggerAlone) {
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  const auto of_the_program = spdlog::default_logger();
+  {
+    RendezvousServer server("127.0.0.1", 0, 2);
+    RawClient client(server.port());
+    client.say("no words of ours, and enough of them");
+    EXPECT_EQ(client.hear_all(), "");
+  }
+  EXPECT_EQ(spdlog::default_logger(), of_the_program);
+  EXPECT_EQ(spdlog::get("slipstream"), nullptr);
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "");
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              testing::AllOf(HasSubstr("[slipstream]"), HasSubstr("does not speak this protocol")));
+}
+
 }  // namespace
 }  // namespace slip

@@ -44,17 +44,17 @@ inline TcpBootstrap::Options options_for(int port, int rank, int size,
 class TcpTest : public testing::Test {
  protected:
   TcpTest() {
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
-        "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log_)));
-    spdlog::set_pattern("%v");
+    auto logger = std::make_shared<spdlog::logger>(
+        "slipstream", std::make_shared<spdlog::sinks::ostream_sink_mt>(log_));
+    logger->set_pattern("%v");
+    spdlog::register_logger(std::move(logger));
   }
-  ~TcpTest() override { spdlog::set_default_logger(before_); }
+  ~TcpTest() override { spdlog::drop("slipstream"); }
 
   /// What the server has logged; it must have ended, or have answered what it logged before.
   std::string log() const { return log_.str(); }
 
  private:
-  std::shared_ptr<spdlog::logger> before_ = spdlog::default_logger();
   std::ostringstream log_;
 };
 

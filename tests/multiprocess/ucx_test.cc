@@ -41,11 +41,11 @@ class Ucx : public ::testing::TestWithParam<std::string> {
  protected:
   void TearDown() override { EXPECT_EQ(shared_memory(), before_) << "left behind"; }
 
-  static std::vector<int> run(int workers, const testing::Work& work) {
+  static std::vector<int> run(int workers, const testing::Work& work, Duration peer_timeout = 10s) {
     testing::RunOptions options;
     options.world.transport = "ucx";
     options.world.wait_timeout = 60s;
-    options.world.peer_timeout = 2s;
+    options.world.peer_timeout = peer_timeout;
     options.environment = {{"UCX_TLS", GetParam()}};
     return testing::run_processes(workers, work, options);
   }
@@ -114,7 +114,7 @@ void expect_loss(World& world, const std::string& why) {
 }
 
 TEST_P(Ucx, a_stopped_peer_is_lost_once_it_has_been_silent_for_long) {
-  const auto ends = run(2, [](World& world) {
+  const auto work = [](World& world) {
     const Region here = world.allocate("memory", line);
     const RemoteRegion there = world.attach(1 - world.rank(), "memory");
     world.bootstrap().put("pid/" + std::to_string(world.rank()), std::to_string(getpid()));
@@ -125,17 +125,18 @@ TEST_P(Ucx, a_stopped_peer_is_lost_once_it_has_been_silent_for_long) {
     }
     expect_loss(world, "silent");
     kill(std::stoi(world.bootstrap().get("pid/1", 30s)), SIGCONT);
-  });
+  };
+  const auto ends = run(2, work, 2s);
   EXPECT_EQ(ends[0], 0);
   EXPECT_EQ(ends[1], 0);
 }
 
 TEST_P(Ucx, a_computing_peer_is_not_lost) {
-  const auto ends = run(2, [](World& world) {
+  const auto work = [](World& world) {
     const Region here = world.allocate("memory", line);
     const RemoteRegion there = world.attach(1 - world.rank(), "memory");
     if (world.rank() == 1) {
-      world.set_compute_time(3s);  // longer than a peer may be silent
+      world.set_compute_time(5s);  // longer than a peer may be silent
       world.compute([] {});
       expect_ok(world.transport().put_signal(there, 0, nullptr, 0, 0, 1));
     } else {
@@ -143,7 +144,8 @@ TEST_P(Ucx, a_computing_peer_is_not_lost) {
       expect_ok(world.wait_until(came, world.deadline(), "a word"));
     }
     world.goodbye();
-  });
+  };
+  const auto ends = run(2, work, 3s);
   EXPECT_THAT(ends, ::testing::Each(0));
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "conformance.h"
+#include "slipstream/runtime/launcher.h"
 
 namespace slip {
 namespace {
@@ -224,6 +225,23 @@ TEST_F(WorldTest, sixteen_workers_meet_on_few_processors) {
     }
   });
   expect_good_ends(ends);
+}
+
+TEST(World, WaitsForOthersAsLongAsTheEnvironmentSays) {
+  EXPECT_EQ(join_timeout(5s), 5s);
+  setenv("SLIP_JOIN_TIMEOUT", "0.25", 1);
+  EXPECT_EQ(join_timeout(5s), 250ms);
+  for (const char* wrong : {"0", "-1", "nan", "1e6", "30s"}) {
+    setenv("SLIP_JOIN_TIMEOUT", wrong, 1);
+    try {
+      World::connect();
+      ADD_FAILURE() << wrong;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::invalid_argument);
+      EXPECT_THAT(error.what(), HasSubstr("SLIP_JOIN_TIMEOUT is '" + std::string(wrong)));
+    }
+  }
+  unsetenv("SLIP_JOIN_TIMEOUT");
 }
 
 }  // namespace

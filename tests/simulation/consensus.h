@@ -1,6 +1,10 @@
 #pragma once
 
+#include <gmock/gmock.h>
+
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -71,6 +75,51 @@ inline double sum_of(const std::vector<std::vector<double>>& vectors, std::size_
   return sum;
 }
 
+/// The furthest that a worker has ended from the first one, in any element.
+inline double spread(const Outcome& outcome) {
+  double most = 0;
+  for (const std::vector<double>& x : outcome.ends) {
+    for (std::size_t d = 0; d < x.size(); ++d) {
+      most = std::max(most, std::abs(x[d] - outcome.ends[0][d]));
+    }
+  }
+  return most;
+}
+
+/// Of protocols that average with what has arrived: all iterations are done, and none has left the
+/// range of what there was to average.
+inline void expect_averages(const Scenario& s, const Outcome& outcome) {
+  if (s.trainer.iterations != max_iteration) {
+    EXPECT_THAT(outcome.done, ::testing::Each(s.trainer.iterations));
+  }
+  for (std::size_t d = 0; d < s.dimension; ++d) {
+    double low = 1, high = -1;
+    for (const std::vector<double>& start : outcome.starts) {
+      low = std::min(low, start[d]);
+      high = std::max(high, start[d]);
+    }
+    for (const std::vector<double>& x : outcome.ends) {
+      EXPECT_GE(x[d], low - 1e-12) << "an average left the range of what it averages";
+      EXPECT_LE(x[d], high + 1e-12) << "an average left the range of what it averages";
+    }
+  }
+}
+
+/// Eight workers for 1000 s, one of them ten times slower than the others' second per iteration,
+/// and another behind a link that is twenty times slower.
+inline void expect_nobody_waits(Scenario s, double bytes_per_second) {
+  using namespace std::chrono_literals;
+  s.workers = 8;
+  s.launch.world.network.link = {.bytes_per_second = bytes_per_second, .latency = 100ms};
+  s.launch.world.network.slow = {{3, 20}};
+  s.trainer.time_limit = 1000s;
+  s.trainer.heterogeneity = Heterogeneity({"1s", {"rank=2,x=10"}, "", s.workers, 1});
+  const Outcome outcome = run(s);
+  for (std::size_t rank = 0; rank < outcome.done.size(); ++rank) {
+    EXPECT_GE(outcome.done[rank], rank == 2 ? 100u : 1000u) << "rank " << rank;
+  }
+}
+
 /// Delays, links, slow workers, and an end by a number of iterations, by time or on request; the
 /// protocol is left to the caller, who may go on drawing.
 inline Scenario random_scenario(Random& random, std::uint64_t seed, LaunchKind kind) {
@@ -109,6 +158,13 @@ inline Scenario random_scenario(Random& random, std::uint64_t seed, LaunchKind k
     }
   }
   return s;
+}
+
+/// Half of them lose messages: of protocols that go on without.
+inline void lose_some(Random& random, Scenario& s) {
+  if (random.below(2) != 0) return;
+  s.trainer.heterogeneity =
+      Heterogeneity({"1ms,jitter=0.5", {"random,x=6,p=1/n"}, "p=0.2", s.workers, s.trainer.seed});
 }
 
 }  // namespace slip::consensus

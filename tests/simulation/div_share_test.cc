@@ -5,10 +5,7 @@
 
 #include <gmock/gmock.h>
 
-#include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <cstdlib>
 
 #include "conformance.h"
 #include "consensus.h"
@@ -19,6 +16,7 @@ namespace {
 using namespace std::chrono_literals;
 using consensus::Outcome;
 using consensus::Scenario;
+using consensus::spread;
 using Order = FragmentMap::Order;
 
 void check(std::uint64_t seed, LaunchKind kind) {
@@ -31,25 +29,8 @@ void check(std::uint64_t seed, LaunchKind kind) {
                          .local_steps = 1 + static_cast<int>(random.below(3)),
                          .map = random.below(2) == 0 ? Order::blocks : Order::shuffled};
   s.protocol = consensus::make(options);
-  if (random.below(2) == 0) {
-    s.trainer.heterogeneity =
-        Heterogeneity({"1ms,jitter=0.5", {"random,x=6,p=1/n"}, "p=0.2", s.workers, seed});
-  }
-  const Outcome outcome = run(s);
-  if (s.trainer.iterations != max_iteration) {
-    EXPECT_THAT(outcome.done, ::testing::Each(s.trainer.iterations));
-  }
-  for (const auto& x : outcome.ends) {
-    for (std::size_t d = 0; d < s.dimension; ++d) {
-      double low = 1, high = -1;
-      for (const auto& start : outcome.starts) {
-        low = std::min(low, start[d]);
-        high = std::max(high, start[d]);
-      }
-      EXPECT_GE(x[d], low - 1e-12) << "an average left the range of what it averages";
-      EXPECT_LE(x[d], high + 1e-12) << "an average left the range of what it averages";
-    }
-  }
+  consensus::lose_some(random, s);
+  consensus::expect_averages(s, run(s));
 }
 
 TEST(DivShareInvariants, hold_on_random_scenarios_in_the_simulator) {
@@ -66,16 +47,6 @@ Scenario simulated(int workers, const DivShare& options) {
   s.launch.kind = LaunchKind::simulated;
   s.dimension = 10;
   return s;
-}
-
-double spread(const Outcome& outcome) {
-  double most = 0;
-  for (const auto& x : outcome.ends) {
-    for (std::size_t d = 0; d < x.size(); ++d) {
-      most = std::max(most, std::abs(x[d] - outcome.ends[0][d]));
-    }
-  }
-  return most;
 }
 
 /// The last of a round of workers has everybody's fragments, and so the mean of all, however they
@@ -138,15 +109,7 @@ TEST(DivShare, brings_all_models_together_whatever_the_options) {
 }
 
 TEST(DivShare, nobody_waits_for_a_slow_worker_or_link) {
-  Scenario s = simulated(8, {});
-  s.launch.world.network.link = {.bytes_per_second = 100, .latency = 100ms};
-  s.launch.world.network.slow = {{3, 20}};
-  s.trainer.time_limit = 1000s;
-  s.trainer.heterogeneity = Heterogeneity({"1s", {"rank=2,x=10"}, "", 8, 1});
-  const Outcome outcome = run(s);
-  for (std::size_t rank = 0; rank < 8; ++rank) {
-    EXPECT_GE(outcome.done[rank], rank == 2 ? 100u : 1000u) << "rank " << rank;
-  }
+  consensus::expect_nobody_waits(simulated(8, {}), 100);
 }
 
 TEST(DivShare, local_steps_send_nothing_in_between) {

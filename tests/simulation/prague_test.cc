@@ -176,10 +176,10 @@ TEST(Prague, is_evaluated_at_one_time_though_one_worker_is_far_behind) {
 
 TEST(Prague, names_who_is_missing_though_it_averages_in_the_background) {
   constexpr int absent = 3;
-  std::atomic<int> told{0};
+  std::atomic<int> ended{0}, told{0};
   LaunchOptions options;
   options.kind = LaunchKind::threads;
-  options.world.wait_timeout = 300ms;
+  options.world.wait_timeout = 1s;
   options.world.network.workers_per_host = 4;
   launch(
       4,
@@ -191,11 +191,13 @@ TEST(Prague, names_who_is_missing_though_it_averages_in_the_background) {
                         Prague{.group_size = 4, .service = false, .order = Prague::Order::parallel},
                         run);
         if (world.rank() == absent) {
-          (void)world.wait_until([] { return false; }, world.now() + 2s, "nothing");
+          world.bootstrap().fence(30s);  // where the others begin; it stays until they have ended
+          (void)world.wait_until([&] { return ended == absent; }, world.now() + 30s, "the others");
           return;
         }
         ASSERT_TRUE(trainer.running());
         const Status status = trainer.step(trainer.gradient());
+        ++ended;
         EXPECT_FALSE(status);
         EXPECT_EQ(x[0], world.rank()) << "a failed average left something behind";
         if (status.code() != Code::timeout) return;  // ended by the first to fail

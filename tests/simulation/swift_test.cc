@@ -6,9 +6,6 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <cstdlib>
 #include <numeric>
 
 #include "conformance.h"
@@ -17,7 +14,6 @@
 namespace slip {
 namespace {
 
-using namespace std::chrono_literals;
 using consensus::Outcome;
 using consensus::Scenario;
 using ::testing::DoubleNear;
@@ -32,19 +28,8 @@ void check(std::uint64_t seed, LaunchKind kind) {
   s.protocol = consensus::make(options);
   const char* graphs[] = {"ring", "chain", "star", "ring-based", "complete"};
   s.trainer.graph = graphs[random.below(std::size(graphs))];
-  if (random.below(2) == 0) {
-    s.trainer.heterogeneity =
-        Heterogeneity({"1ms,jitter=0.5", {"random,x=6,p=1/n"}, "p=0.2", s.workers, seed});
-  }
-  const Outcome outcome = run(s);
-  if (s.trainer.iterations != max_iteration) {
-    EXPECT_THAT(outcome.done, ::testing::Each(s.trainer.iterations));
-  }
-  for (const auto& x : outcome.ends) {
-    for (const double value : x) {
-      EXPECT_LE(std::abs(value), 1 + 1e-12) << "an average left the range of what it averages";
-    }
-  }
+  consensus::lose_some(random, s);
+  consensus::expect_averages(s, run(s));
 }
 
 TEST(SwiftInvariants, hold_on_random_scenarios_in_the_simulator) {
@@ -85,25 +70,14 @@ TEST(Swift, brings_all_models_together_in_either_variant) {
       s.trainer.iterations = 400;
       s.trainer.graph = "ring-based";
       s.trainer.heterogeneity = Heterogeneity({"1s,jitter=0.3", {}, "", workers, 1});
-      const Outcome outcome = run(s);
-      for (const auto& end : outcome.ends) {
-        EXPECT_NEAR(end[0], outcome.ends[0][0], 1e-3) << workers << " workers";
-      }
+      EXPECT_LT(consensus::spread(run(s)), 1e-3) << workers << " workers";
     }
   }
 }
 
 TEST(Swift, nobody_waits_for_a_slow_worker_or_link) {
   for (const Variant variant : {Variant::strong, Variant::paper}) {
-    Scenario s = simulated(8, {variant, 1});
-    s.launch.world.network.link = {.bytes_per_second = 50, .latency = 100ms};
-    s.launch.world.network.slow = {{3, 20}};
-    s.trainer.time_limit = 1000s;
-    s.trainer.heterogeneity = Heterogeneity({"1s", {"rank=2,x=10"}, "", 8, 1});
-    const Outcome outcome = run(s);
-    for (std::size_t rank = 0; rank < 8; ++rank) {
-      EXPECT_GE(outcome.done[rank], rank == 2 ? 100u : 1000u) << "rank " << rank;
-    }
+    consensus::expect_nobody_waits(simulated(8, {variant, 1}), 50);
   }
 }
 

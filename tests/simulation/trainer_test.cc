@@ -3,6 +3,7 @@
 #include "slipstream/trainer/trainer.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
@@ -35,6 +36,11 @@ LaunchOptions launch_options(LaunchKind kind) {
   return options;
 }
 
+/// Of this process alone, which runs one test at a time.
+std::string checkpoint_path() {
+  return testing::TempDir() + "slip-" + std::to_string(getpid()) + ".ckpt";
+}
+
 std::unique_ptr<ProtocolConfig> config_of(const std::string& name) {
   return make_protocol_config(name);
 }
@@ -51,23 +57,23 @@ class EveryProtocol : public testing::TestWithParam<Case> {
     const bool race = GetParam().protocol == "dybw" && GetParam().kind == LaunchKind::threads;
     return unpaced() || race ? 0.7 : bound;
   }
-  /// Who is done first takes no further part, and a late one would pull the mean its way: these end
-  /// at one time.
-  void end_after(Iteration iterations, TrainerOptions& options) const {
-    if (unpaced()) {
-      options.time_limit = iterations * 1ms;
-    } else {
-      options.iterations = iterations;
-    }
-  }
+  /// Who is done first takes no further part, and a late one would pull the mean its way: these
+  /// have no limit of their own, and all end when `end_after` says so.
+  Iteration limit(Iteration iterations) const { return unpaced() ? max_iteration : iterations; }
   Heterogeneity pace() const {
     return free_running() ? Heterogeneity({"1ms", {}, "", 6, 1}) : Heterogeneity();
   }
 };
 
+/// Rank 0 ends the run for all once it has done as many.
+void end_after(Iteration iterations, const World& world, Trainer& trainer) {
+  if (world.rank() == 0 && trainer.iterations_done() >= iterations) trainer.stop();
+}
+
 /// f_i(x) = (x - i)^2 / 2 at worker i: the mean of the models goes to the mean of the ranks.
-void descend(const World& world, Trainer& trainer) {
+void descend(const World& world, Trainer& trainer, Iteration iterations = max_iteration) {
   while (trainer.running()) {
+    end_after(iterations, world, trainer);
     world.compute([&] {
       trainer.gradient().as<double>()[0] = trainer.parameters().as<double>()[0] - world.rank();
     });
@@ -82,11 +88,11 @@ TEST_P(EveryProtocol, DescendsToTheMeanOfTheTargets) {
       [&](World& world) {
         double x = 0;
         TrainerOptions options;
-        end_after(400, options);
+        options.iterations = limit(400);
         options.learning_rate = 0.05;
         options.heterogeneity = pace();
         Trainer trainer(world, {{&x, 1, Dtype::float64}}, config_of(GetParam().protocol), options);
-        descend(world, trainer);
+        descend(world, trainer, 400);
         if (!unpaced()) {
           EXPECT_EQ(trainer.iterations_done(), 400U);
         }
@@ -117,10 +123,11 @@ TEST_P(EveryProtocol, TakesTheUsersOwnOptimizer) {
       [&](World& world) {
         double x = 0;
         TrainerOptions options;
-        end_after(300, options);
+        options.iterations = limit(300);
         options.heterogeneity = pace();
         Trainer trainer(world, {{&x, 1, Dtype::float64}}, config_of(GetParam().protocol), options);
         while (trainer.running()) {
+          end_after(300, world, trainer);
           world.compute([] {});
           ASSERT_TRUE(trainer
                           .step([&](VectorView p) {
@@ -227,8 +234,7 @@ TEST_P(EveryProtocol, AWorldOfOneTrains) {
 }
 
 TEST_P(EveryProtocol, GoesOnFromACheckpointAsIfItHadNotStopped) {
-  const std::string path = testing::TempDir() + "slip-" + GetParam().protocol +
-                           std::to_string(static_cast<int>(GetParam().kind)) + ".ckpt";
+  const std::string path = checkpoint_path();
   const auto train = [&](Iteration iterations, bool resume, bool save) {
     double result = 0;
     launch(
@@ -356,7 +362,7 @@ TEST(Trainer, TakesItsOwnMomentumOutOfAWorldsCheckpoint) {
 }
 
 TEST(Trainer, RefusesACheckpointOfAnotherVersion) {
-  const std::string path = testing::TempDir() + "slip-version.ckpt";
+  const std::string path = checkpoint_path();
   write_checkpoint({}, path);
   std::FILE* file = std::fopen(path.c_str(), "r+b");
   ASSERT_NE(file, nullptr);
@@ -368,7 +374,7 @@ TEST(Trainer, RefusesACheckpointOfAnotherVersion) {
 }
 
 TEST(Trainer, RefusesADamagedCheckpoint) {
-  const std::string path = testing::TempDir() + "slip-damaged.ckpt";
+  const std::string path = checkpoint_path();
   launch(1, [&](World& world) {
     Trainer trainer(world, {{nullptr, 4}}, Hop{}, {.iterations = 2});
     trainer.save(path);

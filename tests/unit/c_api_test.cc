@@ -162,6 +162,16 @@ TEST(CStructs, the_defaults_are_written_as_far_as_the_struct_reaches) {
   slip_world_free(world);
 }
 
+TEST(CStructs, a_device_that_is_none_is_refused) {
+  slip_world_options options;
+  slip_world_options_init(&options, sizeof options);
+  EXPECT_EQ(options.device, SLIP_HOST);
+  options.device = -1;
+  slip_world* world = nullptr;
+  EXPECT_EQ(slip_world_connect(&options, &world), SLIP_INVALID_ARGUMENT);
+  EXPECT_THAT(slip_last_error(), HasSubstr("slip_world_options.device is -1; allowed are"));
+}
+
 TEST(CStructs, a_field_that_the_library_does_not_know_is_refused_unless_it_is_zero) {
   struct {
     slip_world_options known;

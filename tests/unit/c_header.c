@@ -4,5 +4,8 @@
 int c_header_is_c99(void) {
   slip_world_options options;
   slip_world_options_init(&options, sizeof options);
-  return SLIP_OK == 0 && options.size == sizeof options && SLIP_DAMAGE_WORLD == 4 ? 1 : 0;
+  return SLIP_OK == 0 && SLIP_HOST == 0 && SLIP_GPU(0) == 1 && options.size == sizeof options &&
+                 SLIP_DAMAGE_WORLD == 4
+             ? 1
+             : 0;
 }

@@ -111,5 +111,10 @@ TEST(Curve, ALinePerRunThatHasOneAndNoFileWithoutAny) {
   EXPECT_EQ(curve_svg("Accuracy", runs, "accuracy"), "");
 }
 
+TEST(Tick, ALabelAtTheEdgeStaysWithinThePlot) {
+  EXPECT_THAT(html::tick_text(100, 10, "100000", 640), HasSubstr("x=\"100.0\""));
+  EXPECT_THAT(html::tick_text(635, 10, "100000", 640), HasSubstr("x=\"616.6\""));
+}
+
 }  // namespace
 }  // namespace slip

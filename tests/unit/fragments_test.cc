@@ -62,7 +62,7 @@ TEST(FragmentMap, blocks_of_one_tensor_are_in_the_order_of_the_vector) {
   EXPECT_FALSE(FragmentMap(one, 5, Order::shuffled, 1).identity());
 }
 
-TEST(FragmentMap, scatter_undoes_gather_fragment_by_fragment) {
+TEST(FragmentMap, averages_go_back_to_where_they_were_gathered_from) {
   const std::vector<std::size_t> tensors{9, 31};
   for (const Order order : {Order::blocks, Order::shuffled}) {
     const FragmentMap map(tensors, 3, order, 2);
@@ -71,7 +71,10 @@ TEST(FragmentMap, scatter_undoes_gather_fragment_by_fragment) {
     map.gather(view(std::span(gathered)), view(std::span(x)));
     for (std::size_t f = 0; f < 3; ++f) {
       const ConstVectorView all = view(std::span(gathered));
-      map.scatter(view(std::span(back)), f, all.slice(map.first(f), map.count(f)));
+      const ConstVectorView fragment = all.slice(map.first(f), map.count(f));
+      const ConstVectorView inputs[] = {fragment, fragment};
+      const double weights[] = {0.25, 0.75};
+      map.average(view(std::span(back)), f, inputs, weights);
       EXPECT_EQ(std::ranges::count(back, -1.0F),
                 static_cast<std::ptrdiff_t>(40 - map.first(f) - map.count(f)));
     }

@@ -404,6 +404,40 @@ TEST(GroupGenerator, random_groups_wait_for_the_locks_of_all_their_members) {
   EXPECT_EQ(only(told).group.sequence, 2u);
 }
 
+/// The sum of the squared distances of `models` from their mean.
+double disagreement(const std::vector<double>& models) {
+  const auto count = static_cast<double>(models.size());
+  const double mean = std::accumulate(models.begin(), models.end(), 0.0) / count;
+  return std::accumulate(models.begin(), models.end(), 0.0,
+                         [&](double sum, double x) { return sum + (x - mean) * (x - mean); });
+}
+
+TEST(GroupGenerator, a_random_group_contracts_as_the_closed_form_says) {
+  constexpr int workers = 16, groups = 8000;
+  for (const int size : {2, 3, 8}) {
+    GroupGenerator generator(
+        {.workers = workers, .policy = GroupPolicy::random, .group_size = size});
+    double sum = 0;
+    for (int i = 0; i < groups; ++i) {
+      std::vector<FormedGroup> told;
+      ASSERT_TRUE(generator.request(i % workers, &told).ok());
+      const Group group = only(told).group;
+      std::vector<double> models(workers);
+      std::iota(models.begin(), models.end(), 0.0);
+      const double mean =
+          static_cast<double>(std::accumulate(group.members.begin(), group.members.end(), 0)) /
+          static_cast<double>(group.members.size());
+      const double before = disagreement(models);
+      for (const int member : group.members) {
+        models[static_cast<std::size_t>(member)] = mean;
+        ASSERT_TRUE(generator.done(member, group.sequence, &told).ok());
+      }
+      sum += disagreement(models) / before;
+    }
+    EXPECT_NEAR(sum / groups, (workers - size) / (workers - 1.0), 0.01) << "groups of " << size;
+  }
+}
+
 TEST(GroupGenerator, who_has_left_is_drawn_no_more) {
   const Topology hosts = topology_in_blocks(4, 2);
   for (const GroupPolicy policy : policies) {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -254,6 +255,29 @@ TYPED_TEST(KernelsTest, RelayIsTheReferenceBitForBitOnEveryInstructionSet) {
       EXPECT_TRUE(same_bits(out.values(), expected_average.values()));
     }
     EXPECT_TRUE(out.red_zones_intact());
+  });
+}
+
+TYPED_TEST(KernelsTest, FragmentsAreGatheredAndTheirAveragesScatteredAsByPlainLoops) {
+  using T = TypeParam;
+  this->on_every_target_and_shape([](std::size_t n, std::size_t count, Random& random) {
+    std::vector<std::uint32_t> order(count);
+    std::iota(order.begin(), order.end(), 0U);
+    shuffle(order, random);
+    Guarded<T> x = random_vector<T>(count, random), gathered(count, random.below(8));
+    Guarded<T> expected(count), expected_x(count);
+    copy(expected_x.view(), x.view());
+    gather(gathered.view(), x.view(), order);
+    reference::gather<T>(expected.view(), x.view(), order);
+    EXPECT_TRUE(same_bits(gathered.values(), expected.values()));
+    EXPECT_TRUE(gathered.red_zones_intact());
+    const std::size_t part = random.below(count + 1);
+    Inputs<T> inputs(n, part, random);
+    scatter_average(x.view(), std::span(order).first(part), inputs.views, inputs.weights);
+    reference::scatter_average<T>(expected_x.view(), std::span(order).first(part), inputs.views,
+                                  inputs.weights);
+    EXPECT_TRUE(same_bits(x.values(), expected_x.values()));
+    EXPECT_TRUE(x.red_zones_intact());
   });
 }
 

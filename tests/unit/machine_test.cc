@@ -114,6 +114,37 @@ TEST(Machine, the_nearest_rail_shares_the_most) {
   EXPECT_THAT(rails(Machine(), Place()), IsEmpty());
 }
 
+std::string rail_of(const Machine& machine, const std::string& address) {
+  const Gpu* const gpu = machine.gpu(address);
+  const Nic* const nic = gpu != nullptr ? machine.rail_of(*gpu) : nullptr;
+  return nic != nullptr ? nic->name : "none";
+}
+
+TEST(Machine, a_gpu_has_the_rail_on_its_switch) {
+  const Machine machine = read_machine(topology_file("two_socket.xml"));
+  EXPECT_EQ(rail_of(machine, "0000:12:00.0"), "mlx5_0");
+  EXPECT_EQ(rail_of(machine, "0000:13:00.0"), "mlx5_0");
+  EXPECT_EQ(rail_of(machine, "0000:22:00.0"), "mlx5_1");
+  EXPECT_EQ(rail_of(machine, "00000000:93:00.0"), "mlx5_3") << "with a longer domain";
+  EXPECT_EQ(rail_of(machine, "0000:14:00.0"), "none") << "no GPU";
+  EXPECT_EQ(rail_of(read_machine(topology_file("laptop.xml")), "0000:00:02.0"), "wlp1s0");
+}
+
+TEST(Machine, gpus_that_are_equally_near_to_several_rails_share_them) {
+  Machine machine;
+  const Place here{0, 0, {1}}, there{1, 1, {2}};
+  machine.nics = {{"a", "", true, here}, {"b", "", true, here}, {"c", "", true, there}};
+  machine.gpus = {{"0000:01:00.0", "", here},
+                  {"0000:02:00.0", "", there},
+                  {"0000:03:00.0", "", here},
+                  {"0000:04:00.0", "", here}};
+  std::vector<std::string> names;
+  for (const Gpu& gpu : machine.gpus) names.push_back(machine.rail_of(gpu)->name);
+  EXPECT_THAT(names, ElementsAre("a", "c", "b", "a"));
+  machine.nics.clear();
+  EXPECT_EQ(machine.rail_of(machine.gpus[0]), nullptr);
+}
+
 TEST(Machine, rdma_devices_without_an_active_port_are_no_rails) {
   const std::string xml = read(topology_file("two_socket.xml"));
   const std::string first = R"(<info name="NodeGUID" value="b8ce:f603:0000:0000"/>)";

@@ -32,7 +32,7 @@ constexpr std::size_t bytes = 5000;
 
 Mailbox::Letter letter(Mailbox& mailbox, int rank, std::size_t out, int kind, Iteration round) {
   const auto buffer = mailbox.buffer(bytes);
-  for (std::size_t i = 0; i < bytes; ++i) (*buffer)[i] = pattern(rank, kind, round, i);
+  for (std::size_t i = 0; i < bytes; ++i) buffer.get()[i] = pattern(rank, kind, round, i);
   return {out, kind, round, buffer, 0, bytes};
 }
 
@@ -110,11 +110,11 @@ TEST_P(MailboxTest, a_message_may_be_answered_while_its_receiver_computes) {
                      .lost = [](const Message& m) { return m.round == 1; },
                      .answer = [&](const Message& m) -> std::optional<Mailbox::Letter> {
                        if (m.kind != 0) return std::nullopt;
-                       const auto answer = std::make_shared<Mailbox::Buffer>(bytes);
+                       const auto answer = std::shared_ptr<std::byte[]>(new std::byte[bytes]);
                        for (std::size_t i = 0; i < bytes; ++i) {
-                         (*answer)[i] = pattern(world.rank(), 1, m.round, i);
+                         answer[i] = pattern(world.rank(), 1, m.round, i);
                        }
-                       return Mailbox::Letter{m.in, 1, m.round, answer, 0, bytes};
+                       return Mailbox::Letter{m.in, 1, m.round, {answer, answer.get()}, 0, bytes};
                      }});
     if (world.rank() == 0) {
       for (const Iteration round : {1, 2}) {  // the first is lost

@@ -104,7 +104,7 @@ TEST_F(PacedTransportTest, words_become_visible_in_order_and_after_the_payload) 
 }
 
 TEST_F(PacedTransportTest, is_drained_when_all_is_there_and_wakes_who_waits_for_it) {
-  const auto transport = make(link_of(0, 100ms));
+  const auto transport = make(link_of(0, 1s));
   const RemoteRegion region = transport->attach(1, one.key());
   EXPECT_TRUE(transport->drained(1));
   ASSERT_TRUE(transport->put_signal(region, 0, nullptr, 0, 0, 1).ok());

@@ -99,8 +99,9 @@ struct Inputs {
     }
     for (auto& vector : vectors) views.push_back(view(vector.values()));
   }
-  Terms<T> terms() {
-    Terms<T> result;
+  template <int most = few>
+  Terms<T, most> terms() {
+    Terms<T, most> result;
     result.count = static_cast<int>(n);
     for (std::size_t k = 0; k < n; ++k) {
       result.input[k] = vectors[k].data();
@@ -115,16 +116,19 @@ struct Inputs {
   std::vector<double> weights;
 };
 
-TYPED_TEST(Passes, AverageIsTheReferenceBitForBit) {
+TYPED_TEST(Passes, AverageAndItsCopiesAreTheReferenceBitForBit) {
   using T = TypeParam;
   for_random_shapes([](std::size_t count, Random& random) {
     Inputs<T> inputs(count, random);
     Guarded<T> out(count, random.below(4));
     std::vector<T> expected(count);
     reference::weighted_average<T>(view(std::span(expected)), inputs.views, inputs.weights);
-    run<width<T>>(Average<T>{out.data(), inputs.terms()}, count, random);
+    Guarded<T>& input = inputs.vectors[random.below(inputs.n)];
+    Average<T, many> pass{2, {out.data(), input.data()}, inputs.template terms<many>()};
+    run<width<T>>(pass, count, random);
     EXPECT_EQ(values_of(out), expected);
-    EXPECT_TRUE(out.red_zones_intact());
+    EXPECT_EQ(values_of(input), expected);
+    EXPECT_TRUE(out.red_zones_intact() && input.red_zones_intact());
   });
 }
 
@@ -143,12 +147,72 @@ TYPED_TEST(Passes, AverageAndApplyIsTheReferenceBitForBitAlsoInPlace) {
                                 view(gradient.values()), step);
     Guarded<T>& out = random.below(2) == 0 ? apart : inputs.vectors[random.below(inputs.n)];
     run<width<T>>(
-        AverageApply<T>{out.data(), gradient.data(), momentum != 0 ? velocity.data() : nullptr,
-                        T(0.1), static_cast<T>(momentum), T(1e-2), inputs.terms()},
+        AverageApply<T, few>{out.data(), gradient.data(), momentum != 0 ? velocity.data() : nullptr,
+                             T(0.1), static_cast<T>(momentum), T(1e-2), inputs.terms()},
         count, random);
     EXPECT_EQ(values_of(out), expected);
     EXPECT_EQ(values_of(velocity), expected_velocity);
     EXPECT_TRUE(out.red_zones_intact() && velocity.red_zones_intact());
+  });
+}
+
+TYPED_TEST(Passes, ARelayIsTheReferenceBitForBitAlsoInPlace) {
+  using T = TypeParam;
+  for_random_shapes([](std::size_t count, Random& random) {
+    Inputs<T> messages(count, random);
+    Guarded<T> own(count, random.below(4)), rest(count, random.below(4));
+    randomise(own.values(), random);
+    randomise(rest.values(), random);
+    std::vector<T> expected_own = values_of(own);
+    std::vector<std::vector<T>> expected(messages.n, std::vector<T>(count));
+    std::vector<VectorView> views;
+    for (auto& sum : expected) views.push_back(view(std::span(sum)));
+    std::vector<Guarded<T>> sums;
+    Relay<T, few> pass{};
+    pass.own = pass.average = own.data();
+    pass.weight = T(0.3);
+    if (random.below(2) == 0) pass.rest = rest.data();
+    pass.rest_weight = T(0.2);
+    const std::size_t missing = random.below(2 * messages.n);  // which may be none
+    if (missing < messages.n) messages.views[missing] = {};
+    for (const ConstVectorView& message : messages.views) {
+      sums.emplace_back(count, random.below(4));
+      pass.message[pass.messages++] = static_cast<const T*>(message.data);
+    }
+    for (auto& sum : sums) pass.sum[pass.sums++] = sum.data();
+    RelayAverage average{view(std::span(expected_own)), 0.3, {}, 0.2};
+    if (pass.rest != nullptr) average.rest = view(rest.values());
+    reference::relay<T>(views, view(std::span(expected_own)), messages.views, &average);
+    run<width<T>>(pass, count, random);
+    EXPECT_EQ(values_of(own), expected_own);
+    for (std::size_t k = 0; k < messages.n; ++k) {
+      EXPECT_EQ(values_of(sums[k]), expected[k]);
+      EXPECT_TRUE(sums[k].red_zones_intact());
+    }
+    EXPECT_TRUE(own.red_zones_intact());
+  });
+}
+
+TYPED_TEST(Passes, FragmentsAreGatheredAndTheirAveragesScatteredBitForBit) {
+  using T = TypeParam;
+  for_random_shapes([](std::size_t count, Random& random) {
+    Guarded<T> x(count, random.below(4)), gathered(count, random.below(4));
+    Guarded<std::uint32_t> order(count, random.below(4));
+    randomise(x.values(), random);
+    std::iota(order.values().begin(), order.values().end(), 0U);
+    auto places = order.values();
+    shuffle(places, random);
+    std::vector<T> expected(count), expected_x = values_of(x);
+    reference::gather<T>(view(std::span(expected)), view(x.values()), order.values());
+    run<width<T>>(Gather<T>{gathered.data(), order.data(), x.data()}, count, random);
+    EXPECT_EQ(values_of(gathered), expected);
+    const std::size_t part = random.below(count + 1);
+    Inputs<T> inputs(part, random);
+    reference::scatter_average<T>(view(std::span(expected_x)), order.values().first(part),
+                                  inputs.views, inputs.weights);
+    run<width<T>>(ScatterAverage<T, few>{x.data(), order.data(), inputs.terms()}, part, random);
+    EXPECT_EQ(values_of(x), expected_x);
+    EXPECT_TRUE(x.red_zones_intact() && gathered.red_zones_intact());
   });
 }
 
@@ -179,16 +243,16 @@ TYPED_TEST(Passes, ConversionsAreTheReferenceBitForBit) {
 
 TEST(Items, AreAlignedPacksWhereAllVectorsAreAlignedAtOnce) {
   Guarded<float> a(100, 1), b(100, 1), c(100, 2);
-  Terms<float> terms;
+  Terms<float, few> terms;
   terms.count = 1;
   terms.input[0] = b.data();
-  Average<float> together{a.data(), terms};
+  Average<float, few> together{1, {a.data()}, terms};
   const Items packs = items_of<4>(together, 100);
   EXPECT_EQ(packs.head, 3u);
   EXPECT_EQ(packs.packs, 24u);
   EXPECT_EQ(packs.tail, 1u);
   terms.input[0] = c.data();
-  Average<float> apart{a.data(), terms};
+  Average<float, few> apart{1, {a.data()}, terms};
   EXPECT_EQ(items_of<4>(apart, 100).packs, 0u);
   EXPECT_EQ(items_of<4>(apart, 100).count(), 100u);
 }

@@ -286,7 +286,7 @@ TEST(PerfRun, WhatATestCannotDoIsRefused) {
   EXPECT_THAT(error_of([&] { run("put", explain); }), StartsWith("--explain is for"));
   PerfOptions on_gpu = few();
   on_gpu.memory = "cuda";
-  EXPECT_THAT(error_of([&] { run("put", on_gpu); }), StartsWith("-m is cuda; put allows host"));
+  EXPECT_THAT(error_of([&] { run("ring", on_gpu); }), StartsWith("-m is cuda; ring allows host"));
 }
 
 TEST(PerfOptionsTable, ShortNamesBelongToOptions) {

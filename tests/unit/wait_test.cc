@@ -108,6 +108,32 @@ TEST_P(RealWaiterTest, sleep_lasts_through_writes_and_wake_ups) {
   EXPECT_GE(clock->now(), end);
 }
 
+/// Each time that it is read, `step` later.
+struct SteppingClock final : Clock {
+  Time now() const override { return time += step; }
+  mutable Time time{0};
+  Duration step{0};
+};
+
+TEST(RealWaiter, looks_for_longer_after_what_came_before_others_could_have_run) {
+  const auto clock = std::make_shared<SteppingClock>();
+  RealWaiter waiter(std::make_shared<Doorbell>(), clock, std::make_shared<AbortToken>(), 50us);
+  const auto looks = [&] {
+    int count = 0;
+    EXPECT_FALSE(waiter.glance([&] { return ++count < 0; }));
+    return count;
+  };
+  const auto wait = [&] { EXPECT_TRUE(waiter.wait([] { return true; }, never).ok()); };
+  int least = looks();
+  for (int fewer; (fewer = looks()) < least;) least = fewer;
+  clock->step = 2us;
+  wait();
+  EXPECT_EQ(looks(), least);
+  clock->step = 0us;
+  wait();
+  EXPECT_GT(looks(), least);
+}
+
 TEST_P(RealWaiterTest, an_abort_ends_a_sleep) {
   std::jthread other([&] {
     std::this_thread::sleep_for(5ms);

@@ -34,7 +34,7 @@ Memory& memory() {
 struct Handle {
   pid_t pid;
   int fd;
-  int device;
+  int device;  // as the machine numbers them
   std::size_t bytes;
 };
 static_assert(sizeof(Handle) <= sizeof(CUipcMemHandle));
@@ -118,19 +118,28 @@ std::byte* reach(CUdeviceptr address) {
                : reinterpret_cast<std::byte*>(address);
 }
 
+std::byte* reach_by_kernel(int device, CUdeviceptr address) {
+  const std::optional<Piece> piece = piece_of(address);
+  if (piece && piece->device != device && !settings().peer_access) lost() = true;
+  return reach(address);
+}
+
 CUresult export_piece(CUdeviceptr address, CUipcMemHandle* handle) {
   const std::optional<Piece> piece = piece_of(address);
   if (!piece || piece->opened > 0) return CUDA_ERROR_INVALID_VALUE;
-  const Handle mine{getpid(), piece->fd, piece->device, piece->asked};
+  const Handle mine{getpid(), piece->fd, settings().first + piece->device, piece->asked};
   std::memset(handle, 0, sizeof *handle);
   std::memcpy(handle, &mine, sizeof mine);
   return CUDA_SUCCESS;
 }
 
-CUresult import_piece(const CUipcMemHandle& handle, CUdeviceptr* address) {
+CUresult import_piece(int device, const CUipcMemHandle& handle, CUdeviceptr* address) {
   Handle theirs{};
   std::memcpy(&theirs, &handle, sizeof theirs);
   if (theirs.pid == getpid()) return CUDA_ERROR_INVALID_CONTEXT;  // as the real one
+  if (theirs.device != settings().first + device && !settings().peer_access) {
+    return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+  }
   char path[64];
   std::snprintf(path, sizeof path, "/proc/%d/fd/%d", theirs.pid, theirs.fd);
   const int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -148,7 +157,7 @@ CUresult import_piece(const CUipcMemHandle& handle, CUdeviceptr* address) {
       return CUDA_SUCCESS;
     }
   }
-  std::optional<Piece> piece = map_piece(fd, theirs.bytes, theirs.device);
+  std::optional<Piece> piece = map_piece(fd, theirs.bytes, theirs.device - settings().first);
   if (!piece) return CUDA_ERROR_OUT_OF_MEMORY;
   piece->opened = 1;
   *address = piece->address;

@@ -36,9 +36,12 @@ T* reach(T* address) {
   return reinterpret_cast<T*>(reach(reinterpret_cast<CUdeviceptr>(address)));
 }
 
-/// Handles by which other processes of this host open a piece.
+/// The same for a kernel of `device`; the GPUs are lost where it cannot.
+std::byte* reach_by_kernel(int device, CUdeviceptr address);
+
+/// Handles by which other processes of this host open a piece, for work of `device`.
 CUresult export_piece(CUdeviceptr address, CUipcMemHandle* handle);
-CUresult import_piece(const CUipcMemHandle& handle, CUdeviceptr* address);
+CUresult import_piece(int device, const CUipcMemHandle& handle, CUdeviceptr* address);
 CUresult close_piece(CUdeviceptr address);
 
 /// Memory of the host that is pinned.

@@ -4,12 +4,14 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "capture.h"
 #include "device_memory.h"
 #include "kernels.h"
 #include "queue.h"
@@ -21,27 +23,29 @@ using namespace fake_cuda;
 
 namespace {
 
-struct Context {
-  int device = 0;
-};
-
 constexpr int most_devices = 16;
-Context contexts[most_devices];
+struct Context {};
+Context contexts[most_devices];  // by device
 thread_local CUcontext current = nullptr;
-std::atomic<bool> started{false};
+thread_local bool in_host_function = false;  // which may call nothing here
+std::atomic<pid_t> started{0};               // the process in which it was; a fork has no driver
 std::atomic<std::uint64_t> launched{0};
+std::atomic<void (*)()> flush_writes{nullptr};
+std::atomic<const char*> failing{std::getenv("FAKE_CUDA_FAIL")};
 
-CUcontext context_of(int device) {
-  contexts[device].device = device;
-  return reinterpret_cast<CUcontext>(&contexts[device]);
+CUcontext context_of(int device) { return reinterpret_cast<CUcontext>(&contexts[device]); }
+
+int device_of(CUcontext context) {
+  return static_cast<int>(reinterpret_cast<Context*>(context) - contexts);
 }
 
-int device_of(CUcontext context) { return reinterpret_cast<Context*>(context)->device; }
-
-/// What any call would say now.
-CUresult state() {
-  if (!started) return CUDA_ERROR_NOT_INITIALIZED;
+/// What a call would say now.
+CUresult state(const char* call = __builtin_FUNCTION()) {
+  if (started != getpid()) return CUDA_ERROR_NOT_INITIALIZED;
+  if (in_host_function) return CUDA_ERROR_NOT_PERMITTED;
   if (lost()) return CUDA_ERROR_ILLEGAL_ADDRESS;
+  const char* const fails = failing;
+  if (fails != nullptr && std::strcmp(fails, call) == 0) return CUDA_ERROR_NOT_PERMITTED;
   return current == nullptr ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
 }
 
@@ -80,7 +84,7 @@ extern "C" {
 
 CUresult cuInit(unsigned) {
   if (settings().devices == 0) return CUDA_ERROR_NO_DEVICE;
-  started = true;
+  started = getpid();
   return CUDA_SUCCESS;
 }
 
@@ -114,6 +118,18 @@ CUresult cuGetErrorString(CUresult error, const char** text) {
     case CUDA_ERROR_NOT_FOUND:
       *text = "named symbol not found";
       break;
+    case CUDA_ERROR_NOT_PERMITTED:
+      *text = "operation not permitted";
+      break;
+    case CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED:
+      *text = "operation not permitted when stream is capturing";
+      break;
+    case CUDA_ERROR_STREAM_CAPTURE_IMPLICIT:
+      *text = "operation would make the legacy stream depend on a capturing blocking stream";
+      break;
+    case CUDA_ERROR_PEER_ACCESS_UNSUPPORTED:
+      *text = "peer access is not supported between these two devices";
+      break;
     case CUDA_ERROR_NOT_SUPPORTED:
       *text = "operation not supported";
       break;
@@ -142,14 +158,14 @@ CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
 }
 
 CUresult cuDeviceGetPCIBusId(char* id, int length, CUdevice device) {
-  std::strncpy(id, ("0000:" + std::to_string(10 + device) + ":00.0").c_str(),
+  std::strncpy(id, ("0000:" + std::to_string(10 + settings().first + device) + ":00.0").c_str(),
                static_cast<std::size_t>(length));
   return CUDA_SUCCESS;
 }
 
 CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
   std::memset(uuid, 0, sizeof *uuid);
-  uuid->bytes[0] = static_cast<char>(device + 1);
+  uuid->bytes[0] = static_cast<char>(settings().first + device + 1);
   return CUDA_SUCCESS;
 }
 
@@ -171,10 +187,14 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
       *value = settings().wait_value;
       break;
     case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED:
-      *value = 1;
+      *value = settings().gpu_direct;
       break;
     case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS:
-      *value = CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_HOST;
+      *value = settings().flush ? CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_HOST : 0;
+      break;
+    case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING:
+      *value = settings().writes_ordered ? CU_GPU_DIRECT_RDMA_WRITES_ORDERING_ALL_DEVICES
+                                         : CU_GPU_DIRECT_RDMA_WRITES_ORDERING_NONE;
       break;
     default:
       *value = 0;
@@ -184,7 +204,7 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
 }
 
 CUresult cuDeviceCanAccessPeer(int* can, CUdevice device, CUdevice peer) {
-  *can = device != peer;
+  *can = settings().peer_access && device != peer;
   return CUDA_SUCCESS;
 }
 
@@ -211,17 +231,24 @@ CUresult cuCtxGetDevice(CUdevice* device) {
   return CUDA_SUCCESS;
 }
 
-CUresult cuCtxEnablePeerAccess(CUcontext, unsigned) { return state(); }
+CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned) {
+  SLIP_RETURN_UNLESS_READY;
+  if (peer == current) return CUDA_ERROR_INVALID_CONTEXT;
+  return settings().peer_access ? CUDA_SUCCESS : CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+}
 
 CUresult cuCtxSynchronize() {
-  SLIP_RETURN_UNLESS_READY;
-  drain(device_of(current));
+  if (in_host_function) return CUDA_ERROR_NOT_PERMITTED;
+  if (current != nullptr) drain(device_of(current));  // of a lost one, too
   return state();
 }
 
 CUresult cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget,
                                     CUflushGPUDirectRDMAWritesScope) {
-  return state();
+  SLIP_RETURN_UNLESS_READY;
+  if (!settings().flush) return CUDA_ERROR_NOT_SUPPORTED;
+  if (const auto flush = flush_writes.load()) flush();
+  return CUDA_SUCCESS;
 }
 
 // ---- Memory.
@@ -235,6 +262,7 @@ CUresult cuMemGetInfo(std::size_t* free, std::size_t* total) {
 
 CUresult cuMemAlloc(CUdeviceptr* address, std::size_t bytes) {
   SLIP_RETURN_UNLESS_READY;
+  if (const CUresult s = conflict(); s != CUDA_SUCCESS) return s;
   if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   const std::optional<CUdeviceptr> found = allocate(device_of(current), bytes);
   if (!found) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -291,12 +319,14 @@ CUresult cuMemGetAddressRange(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr
   return CUDA_SUCCESS;
 }
 
-CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr address, std::size_t,
+CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr address, std::size_t bytes,
                                        CUmemRangeHandleType type, unsigned long long) {
   SLIP_RETURN_UNLESS_READY;
   if (!settings().dma_buf) return CUDA_ERROR_NOT_SUPPORTED;
   const std::optional<Piece> piece = piece_of(address);
-  if (type != CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD || !piece || piece->address != address) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  if (type != CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD || !piece || piece->address != address ||
+      address % page != 0 || bytes % page != 0 || !whole(address, bytes)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   *static_cast<int*>(handle) = dup(piece->fd);
@@ -313,9 +343,25 @@ CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdevi
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
       *static_cast<int*>(data) = piece ? piece->device : 0;
       return CUDA_SUCCESS;
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+      *static_cast<int*>(data) = 0;
+      return CUDA_SUCCESS;
     default:
       return CUDA_ERROR_INVALID_VALUE;
   }
+}
+
+CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes, void** values,
+                                CUdeviceptr address) {
+  if (!piece_of(address) && !pinned(reinterpret_cast<void*>(address))) {
+    for (unsigned i = 0; i < count; ++i) *static_cast<int*>(values[i]) = 0;  // all are 4 bytes
+    return CUDA_SUCCESS;
+  }
+  for (unsigned i = 0; i < count; ++i) {
+    const CUresult result = cuPointerGetAttribute(values[i], attributes[i], address);
+    if (result != CUDA_SUCCESS) return result;
+  }
+  return CUDA_SUCCESS;
 }
 
 CUresult cuPointerSetAttribute(const void*, CUpointer_attribute, CUdeviceptr address) {
@@ -329,7 +375,8 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
 
 CUresult cuIpcOpenMemHandle(CUdeviceptr* address, CUipcMemHandle handle, unsigned) {
   SLIP_RETURN_UNLESS_READY;
-  return settings().ipc ? import_piece(handle, address) : CUDA_ERROR_NOT_SUPPORTED;
+  return settings().ipc_open ? import_piece(device_of(current), handle, address)
+                             : CUDA_ERROR_NOT_SUPPORTED;
 }
 
 CUresult cuIpcCloseMemHandle(CUdeviceptr address) {
@@ -340,9 +387,10 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr address) {
 
 // ---- Work in streams.
 
-CUresult cuStreamCreate(CUstream* stream, unsigned) {
+CUresult cuStreamCreate(CUstream* stream, unsigned flags) {
   SLIP_RETURN_UNLESS_READY;
-  *stream = reinterpret_cast<CUstream>(new Queue(device_of(current)));
+  *stream = reinterpret_cast<CUstream>(
+      new Queue(device_of(current), (flags & CU_STREAM_NON_BLOCKING) == 0));
   return CUDA_SUCCESS;
 }
 
@@ -352,15 +400,36 @@ CUresult cuStreamDestroy(CUstream stream) {
 }
 
 CUresult cuStreamSynchronize(CUstream stream) {
-  SLIP_RETURN_UNLESS_READY;
+  const CUresult now = state();
+  if (now != CUDA_SUCCESS && now != CUDA_ERROR_ILLEGAL_ADDRESS) return now;
   Queue& queue = queue_of(stream);
-  wait_until([&] { return queue.idle(); });
+  if (const CUresult s = conflict(&queue); s != CUDA_SUCCESS) return s;
+  drain(queue);  // of a lost GPU, too
   return state();
 }
 
 CUresult cuStreamQuery(CUstream stream) {
   SLIP_RETURN_UNLESS_READY;
-  return queue_of(stream).idle() ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+  const Queue& queue = queue_of(stream);
+  if (const CUresult s = conflict(&queue); s != CUDA_SUCCESS) return s;
+  return queue.idle() ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+}
+
+CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode) {
+  SLIP_RETURN_UNLESS_READY;
+  if (stream == nullptr || stream == CU_STREAM_LEGACY) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  return begin_capture(queue_of(stream), mode);
+}
+
+CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) {
+  SLIP_RETURN_UNLESS_READY;
+  *graph = nullptr;  // of nothing
+  return end_capture(queue_of(stream));
+}
+
+CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
+  *mode = exchange_capture_mode(*mode);
+  return CUDA_SUCCESS;
 }
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
@@ -400,7 +469,11 @@ CUresult cuStreamWriteValue64(CUstream stream, CUdeviceptr address, cuuint64_t v
 
 CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void* argument) {
   SLIP_RETURN_UNLESS_READY;
-  queue_of(stream).enqueue([=] { function(argument); });
+  queue_of(stream).enqueue([=] {
+    in_host_function = true;
+    function(argument);
+    in_host_function = false;
+  });
   return CUDA_SUCCESS;
 }
 
@@ -408,6 +481,10 @@ CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUst
   SLIP_RETURN_UNLESS_READY;
   if (!whole(to, bytes) || !whole(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
   Queue& queue = queue_of(stream);
+  const bool waits = pageable(to);
+  if (waits) {
+    if (const CUresult s = conflict(&queue); s != CUDA_SUCCESS) return s;
+  }
   std::byte* const target = reach(to);
   if (pageable(from)) {  // taken before this returns
     const auto* source = reinterpret_cast<const std::byte*>(from);
@@ -417,7 +494,8 @@ CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUst
   } else {
     queue.enqueue([target, source = reach(from), bytes] { std::memmove(target, source, bytes); });
   }
-  return pageable(to) ? cuStreamSynchronize(stream) : CUDA_SUCCESS;
+  if (waits) drain(queue);  // of a lost GPU, too
+  return waits ? state() : CUDA_SUCCESS;
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr address, unsigned char value, std::size_t bytes,
@@ -450,14 +528,9 @@ CUresult cuEventRecord(CUevent event, CUstream stream) {
 
 CUresult cuEventQuery(CUevent event) {
   SLIP_RETURN_UNLESS_READY;
+  if (const CUresult s = conflict(); s != CUDA_SUCCESS) return s;
   const Mark mark = marker_of(event).now();
   return mark.done >= mark.recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
-}
-
-CUresult cuEventSynchronize(CUevent event) {
-  SLIP_RETURN_UNLESS_READY;
-  marker_of(event).wait(marker_of(event).now().recorded);
-  return state();
 }
 
 CUresult cuEventElapsedTime(float* milliseconds, CUevent begin, CUevent end) {
@@ -473,6 +546,7 @@ CUresult cuEventElapsedTime(float* milliseconds, CUevent begin, CUevent end) {
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
   SLIP_RETURN_UNLESS_READY;
   if (!is_fat_binary(image)) return CUDA_ERROR_INVALID_IMAGE;
+  drain(device_of(current));  // as the real one may
   *module = reinterpret_cast<CUmodule>(current);
   return CUDA_SUCCESS;
 }
@@ -489,8 +563,9 @@ CUresult cuLaunchKernel(CUfunction function, unsigned, unsigned, unsigned, unsig
                         unsigned, unsigned, unsigned, CUstream stream, void** parameters, void**) {
   SLIP_RETURN_UNLESS_READY;
   if (threads == 0 || threads > 1024) return CUDA_ERROR_INVALID_VALUE;
-  const auto work = reinterpret_cast<Kernel>(function)(parameters);
-  queue_of(stream).enqueue([work] {
+  Queue& queue = queue_of(stream);
+  const auto work = reinterpret_cast<Kernel>(function)(queue.device(), parameters);
+  queue.enqueue([work] {
     if (launched++ >= settings().lost_after) {
       lost() = true;
       return;
@@ -500,9 +575,29 @@ CUresult cuLaunchKernel(CUfunction function, unsigned, unsigned, unsigned, unsig
   return CUDA_SUCCESS;
 }
 
+// ---- For the fake network device (tests/rdma/fake_verbs).
+
+/// Where that device finds what has this address; null: it is the host's.
+std::byte* fake_cuda_memory(void* address) {
+  const auto at = reinterpret_cast<CUdeviceptr>(address);
+  return piece_of(at) ? reach(at) : nullptr;
+}
+
+/// It holds what it writes into memory of GPUs back until this is called. False: it need not.
+bool fake_cuda_on_flush(void (*flush)()) {
+  flush_writes = flush;
+  return !settings().writes_ordered;
+}
+
 // ---- For tests.
 
 /// All GPUs of this process are lost from now on.
 void fake_cuda_lose_gpus() { lost() = true; }
+
+/// Pieces of work that were enqueued on a stream so far.
+std::size_t fake_cuda_enqueued(CUstream stream) { return queue_of(stream).enqueued(); }
+
+/// All calls of that name fail from now on; null: none does.
+void fake_cuda_fail(const char* call) { failing = call; }
 
 }  // extern "C"

@@ -11,10 +11,14 @@ using namespace slip::kernels::cuda;
 /// Items run from the last to the first, where the order of a loop would hide that they must not
 /// depend on each other.
 template <class Pass, int W>
-std::function<void()> kernel(void** parameters) {
+std::function<void()> kernel(int device, void** parameters) {
   auto pass = *static_cast<const Pass*>(parameters[0]);
   const auto items = *static_cast<const Items*>(parameters[1]);
-  pass.each_vector([](auto& vector) { vector = reach(vector); });
+  const auto to_reachable = [device]<class T>(T*& vector) {
+    vector = reinterpret_cast<T*>(reach_by_kernel(device, reinterpret_cast<CUdeviceptr>(vector)));
+  };
+  pass.each_vector(to_reachable);
+  if constexpr (requires { pass.each_scattered(to_reachable); }) pass.each_scattered(to_reachable);
   return [pass, items] {
     for (std::size_t item = items.count(); item-- > 0;) do_item<W>(pass, items, item);
   };

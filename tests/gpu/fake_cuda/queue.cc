@@ -1,5 +1,6 @@
 #include "queue.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -13,12 +14,14 @@
 namespace fake_cuda {
 
 struct Queue::State {
-  explicit State(int of) : device(of) {}
+  State(int of, bool is_blocking) : device(of), blocking(is_blocking) {}
 
   const int device;
+  const bool blocking;
   std::mutex mutex;  // guards the following
   std::condition_variable changed;
   std::deque<std::function<void()>> waiting;
+  std::size_t enqueued = 0;
   bool busy = false;
   bool ending = false;
 
@@ -52,7 +55,7 @@ namespace {
 
 struct Queues {
   std::mutex mutex;
-  std::set<Queue*> all;
+  std::set<std::shared_ptr<Queue::State>> all;  // until their work is done, with a handle or not
   std::map<int, Queue> defaults;
 };
 
@@ -63,28 +66,37 @@ Queues& queues() {
 
 }  // namespace
 
-Queue::Queue(int device) : state_(std::make_shared<State>(device)) {
-  std::thread([state = state_] { state->run(); }).detach();
-  const std::lock_guard lock(queues().mutex);
-  queues().all.insert(this);
+Queue::Queue(int device, bool blocking) : state_(std::make_shared<State>(device, blocking)) {
+  {
+    const std::lock_guard lock(queues().mutex);
+    queues().all.insert(state_);
+  }
+  std::thread([state = state_] {
+    state->run();
+    const std::lock_guard lock(queues().mutex);
+    queues().all.erase(state);
+  }).detach();
 }
 
 Queue::~Queue() {
-  {
-    const std::lock_guard lock(queues().mutex);
-    queues().all.erase(this);
-  }
   const std::lock_guard lock(state_->mutex);
   state_->ending = true;
   state_->changed.notify_all();
 }
 
 int Queue::device() const { return state_->device; }
+bool Queue::blocking() const { return state_->blocking; }
 
 void Queue::enqueue(std::function<void()> work) {
   const std::lock_guard lock(state_->mutex);
   state_->waiting.push_back(std::move(work));
+  ++state_->enqueued;
   state_->changed.notify_all();
+}
+
+std::size_t Queue::enqueued() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->enqueued;
 }
 
 bool Queue::idle() const { return state_->idle(); }
@@ -96,13 +108,17 @@ Queue& Queue::default_of(int device) {
 }
 
 void drain(int device) {
-  wait_until([device] {
+  const auto is_idle = [device] {
     const std::lock_guard lock(queues().mutex);
-    for (const Queue* queue : queues().all) {
-      if (queue->device() == device && !queue->idle()) return false;
-    }
-    return true;
-  });
+    return std::ranges::all_of(queues().all, [device](const auto& queue) {
+      return queue->device != device || queue->idle();
+    });
+  };
+  while (!is_idle()) std::this_thread::sleep_for(std::chrono::microseconds(20));
+}
+
+void drain(const Queue& queue) {
+  while (!queue.idle()) std::this_thread::sleep_for(std::chrono::microseconds(20));
 }
 
 void wait_until(const std::function<bool()>& condition) {
@@ -124,6 +140,7 @@ void Marker::record(Queue& queue) const {
   }
   queue.enqueue([state = state_, recorded] {
     const std::lock_guard lock(state->mutex);
+    if (recorded < state->mark.done) return;  // marked again, on a stream that was faster
     state->mark.done = recorded;
     state->mark.at = std::chrono::steady_clock::now();
   });

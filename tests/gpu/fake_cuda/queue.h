@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -11,25 +12,31 @@ namespace fake_cuda {
 /// done.
 class Queue {
  public:
-  explicit Queue(int device);
+  /// `blocking`: it is in order with the stream that a null handle names.
+  explicit Queue(int device, bool blocking = true);
   ~Queue();
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
 
   int device() const;
+  bool blocking() const;
   void enqueue(std::function<void()> work);
+  /// Pieces of work so far.
+  std::size_t enqueued() const;
   bool idle() const;
 
   /// The stream that a null handle names.
   static Queue& default_of(int device);
 
- private:
   struct State;
+
+ private:
   std::shared_ptr<State> state_;
 };
 
-/// Waits until all streams of a GPU are idle, or it is lost.
+/// Waits until all streams of a GPU are idle, or one is; those of a lost one are soon.
 void drain(int device);
+void drain(const Queue& queue);
 
 /// Waits until it is true, or the GPU is lost.
 void wait_until(const std::function<bool()>& condition);

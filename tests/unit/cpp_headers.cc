@@ -1,0 +1,2 @@
+// The C++ headers raise no warnings in users' programs.
+#include "slipstream/slipstream.hpp"
