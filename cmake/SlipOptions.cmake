@@ -13,9 +13,11 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 
 option(SLIP_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
+option(SLIP_LONG_TESTS "Tests that take long under sanitizers and in emulated machines, too" OFF)
 option(BUILD_SHARED_LIBS "Build libslipstream as a shared library" ON)
 set(SLIP_SANITIZE "" CACHE STRING "address, thread, or empty")
-option(SLIP_WITH_TORCH "Models through LibTorch, for slip train" ON)
+set(SLIP_WITH_TORCH AUTO CACHE STRING "Models through LibTorch, for slip train: AUTO, ON or OFF")
+set_property(CACHE SLIP_WITH_TORCH PROPERTY STRINGS AUTO ON OFF)
 set(SLIP_WITH_UCX AUTO CACHE STRING "Workers of several hosts, through UCX: AUTO, ON or OFF")
 set_property(CACHE SLIP_WITH_UCX PROPERTY STRINGS AUTO ON OFF)
 set(SLIP_WITH_PMIX AUTO CACHE STRING "Workers that srun or mpirun starts, through PMIx: AUTO, ON or OFF")
@@ -26,6 +28,8 @@ set(SLIP_WITH_VERBS AUTO CACHE STRING "Workers of several hosts, through RDMA ve
 set_property(CACHE SLIP_WITH_VERBS PROPERTY STRINGS AUTO ON OFF)
 set(SLIP_WITH_CUDA AUTO CACHE STRING "Parameters in GPU memory, through CUDA: AUTO, ON or OFF")
 set_property(CACHE SLIP_WITH_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(SLIP_WITH_NCCL AUTO CACHE STRING "Groups of GPUs that repeat, through NCCL: AUTO, ON or OFF")
+set_property(CACHE SLIP_WITH_NCCL PROPERTY STRINGS AUTO ON OFF)
 
 # -ffp-contract=off: one seed gives one history on every machine.
 set(SLIP_COMPILE_OPTIONS -Wall -Wextra -Werror -ffp-contract=off)
@@ -57,16 +61,6 @@ pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc>=2.5)
 find_package(Boost 1.74 REQUIRED COMPONENTS context iostreams)
 
-set(SLIP_HAVE_TORCH OFF)
-if(SLIP_WITH_TORCH)
-  find_package(Torch QUIET)
-  if(Torch_FOUND)
-    set(SLIP_HAVE_TORCH ON)
-  else()
-    message(STATUS "LibTorch: not found; slip train has no models of images (package libtorch-dev)")
-  endif()
-endif()
-
 # slip_optional(PART FOUND WHAT PACKAGE ABSENT): SLIP_HAVE_PART from SLIP_WITH_PART and whether it is
 # here. Its absence is the line ABSENT, or an error where it was asked for.
 function(slip_optional part found what package absent)
@@ -83,6 +77,11 @@ function(slip_optional part found what package absent)
   set(SLIP_HAVE_${part} ${have} PARENT_SCOPE)
 endfunction()
 
+if(SLIP_WITH_TORCH)
+  find_package(Torch QUIET)
+endif()
+slip_optional(TORCH "${Torch_FOUND}" "LibTorch" libtorch-dev
+  "LibTorch: not found; slip train has no models of images")
 pkg_check_modules(UCX QUIET ucx>=1.13)
 slip_optional(UCX "${UCX_FOUND}" "UCX 1.13 or newer" libucx-dev
   "UCX: not found; workers of one host only, but for verbs")
@@ -96,11 +95,35 @@ if(SLIP_WITH_MPI)
   find_package(MPI QUIET COMPONENTS C)
 endif()
 slip_optional(MPI "${MPI_C_FOUND}" "MPI" libopenmpi-dev "MPI: not found; no World::from_mpi")
-if(SLIP_WITH_CUDA)  # 11.8: the first to know sm_90
-  find_package(CUDAToolkit 11.8 QUIET)
+if(SLIP_WITH_CUDA)  # 12.1: the first whose kernels take 32 KB of parameters
+  find_package(CUDAToolkit 12.1 QUIET)
 endif()
-slip_optional(CUDA "${CUDAToolkit_NVCC_EXECUTABLE}" "CUDA's toolkit 11.8 or newer"
-  nvidia-cuda-toolkit "CUDA: not found; parameters in the host's memory only")
+slip_optional(CUDA "${CUDAToolkit_NVCC_EXECUTABLE}" "CUDA's toolkit 12.1 or newer"
+  nvidia-cuda-toolkit "CUDA: no toolkit 12.1 or newer; parameters in the host's memory only")
+set(nccl_found OFF)
+if(SLIP_HAVE_CUDA AND SLIP_WITH_NCCL)  # 2.18: communicators that do not block
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  mark_as_advanced(NCCL_INCLUDE_DIR)
+  if(NCCL_INCLUDE_DIR)
+    file(STRINGS ${NCCL_INCLUDE_DIR}/nccl.h nccl_version REGEX "define NCCL_(MAJOR|MINOR) ")
+    string(REGEX REPLACE "[^0-9]+([0-9]+)" ".\\1" nccl_version "${nccl_version}")
+    string(SUBSTRING "${nccl_version}" 1 -1 nccl_version)
+    if(nccl_version VERSION_GREATER_EQUAL 2.18)
+      set(nccl_found ON)
+    endif()
+  endif()
+endif()
+slip_optional(NCCL "${nccl_found}" "NCCL 2.18 or newer, with CUDA," libnccl-dev
+  "NCCL: not found; GPUs average our own way alone")
+set(SLIP_HAVE_NVTX OFF)
+if(SLIP_HAVE_CUDA)
+  find_path(SLIP_NVTX_INCLUDE_DIR nvtx3/nvToolsExt.h HINTS ${CUDAToolkit_INCLUDE_DIRS} NO_CACHE)
+  if(SLIP_NVTX_INCLUDE_DIR)
+    set(SLIP_HAVE_NVTX ON)
+  else()
+    message(STATUS "NVTX: nvtx3/nvToolsExt.h not found; profilers see no phases of workers")
+  endif()
+endif()
 
 set(SLIP_HAVE_TESTS OFF)
 if(SLIP_BUILD_TESTS)

@@ -46,21 +46,40 @@ function(slip_add_library)
     LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib)
 endfunction()
 
-# slip_test(NAME tier [SINGLE_THREADED | VIRTUAL filter] SOURCES ... [LINK ...]): a GoogleTest
-# program; its tests get the label `tier`, which is unit, multiprocess or simulation. What has one
-# thread, as the tests in virtual time that `filter` names, has nothing for ThreadSanitizer to find,
-# and is left out there.
+# slip_test(NAME tier [SINGLE_THREADED | VIRTUAL filter] [LONG filter] SOURCES ... [LINK ...]
+#           [DEFINE ...] [NEEDS ...]):
+# a GoogleTest program, compiled with the definitions DEFINE, that wants the targets NEEDS built; its
+# tests get the label `tier`, which is unit, multiprocess or simulation. What has one thread, as the
+# tests in virtual time that the filter VIRTUAL names, has nothing for ThreadSanitizer to find, and is
+# left out there. Those of the filter LONG say little more about memory and threads than others do,
+# and take long: sanitizers have them with SLIP_LONG_TESTS only.
 function(slip_test name tier)
-  cmake_parse_arguments(ARG "SINGLE_THREADED" "VIRTUAL" "SOURCES;LINK" ${ARGN})
-  if(ARG_SINGLE_THREADED AND SLIP_SANITIZE STREQUAL "thread")
+  cmake_parse_arguments(ARG "SINGLE_THREADED" "VIRTUAL;LONG" "SOURCES;LINK;DEFINE;NEEDS" ${ARGN})
+  set(left_out)
+  if(SLIP_SANITIZE STREQUAL "thread")
+    list(APPEND left_out ${ARG_VIRTUAL})
+    if(ARG_SINGLE_THREADED)
+      list(APPEND left_out *)
+    endif()
+  endif()
+  if(SLIP_SANITIZE AND NOT SLIP_LONG_TESTS)
+    list(APPEND left_out ${ARG_LONG})
+  endif()
+  if("*" IN_LIST left_out)
     return()
+  endif()
+  set(filter *)
+  if(left_out)
+    list(JOIN left_out : filter)
+    string(PREPEND filter -)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_compile_options(${name} PRIVATE ${SLIP_COMPILE_OPTIONS})
   target_link_libraries(${name} PRIVATE slipstream GTest::gmock GTest::gtest_main ${ARG_LINK})
-  set(filter *)
-  if(ARG_VIRTUAL AND SLIP_SANITIZE STREQUAL "thread")
-    set(filter -${ARG_VIRTUAL})
+  add_dependencies(tests ${name})
+  target_compile_definitions(${name} PRIVATE ${ARG_DEFINE})
+  if(ARG_NEEDS)
+    add_dependencies(${name} ${ARG_NEEDS})
   endif()
   set(processors 1)
   if(tier STREQUAL multiprocess)

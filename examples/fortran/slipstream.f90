@@ -11,7 +11,7 @@ module slipstream
     type(c_ptr) :: data
     integer(c_size_t) :: count
     integer(c_int) :: dtype
-    integer(c_int) :: reserved
+    integer(c_int) :: device
   end type
 
   type, bind(c) :: slip_trainer_options
@@ -28,6 +28,7 @@ module slipstream
     type(c_ptr) :: context, compute, slow, agreed
     integer(c_int64_t) :: seed
     integer(c_int) :: own_start, reserved
+    type(c_ptr) :: stream
   end type
 
   interface
