@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <bit>
 #include <cstring>
 #include <optional>
 
@@ -28,11 +27,12 @@ std::size_t message_bytes(int workers) {
   return sizeof(Message) + Dtur::words(workers) * sizeof(std::uint64_t);
 }
 
-/// Room for all that a worker may be told while it computes: in two epochs less than two iterations
-/// per edge end without it. Twice that, for room comes back late and messages do not wrap.
-std::size_t message_ring_bytes(int workers) {
+/// A worker says one of each before it waits. It may be told of less than two iterations per edge
+/// while it computes, as in two epochs no more end without it.
+ServiceRingSizes ring_sizes(int workers) {
   const std::size_t seals = 2 * static_cast<std::size_t>(workers) + 4;
-  return std::bit_ceil(2 * seals * ring_layout::record_bytes(message_bytes(workers)));
+  return {.requests = ring_for(3 * ring_layout::record_bytes(sizeof(Report))),
+          .told = ring_for(seals * ring_layout::record_bytes(message_bytes(workers)))};
 }
 
 }  // namespace
@@ -46,7 +46,7 @@ class Arbiter::Server {
         options_(options),
         dtur_(world.size(), options.tree, options.floor),
         incarnations_(static_cast<std::size_t>(world.size())),
-        desk_(world, name, message_ring_bytes(world.size()), own) {
+        desk_(world, name, ring_sizes(world.size()), own) {
     // Whose reports are here have all finished in time.
     desk_.open([this](int rank, std::span<const std::byte> report) { return note(rank, report); },
                [this] { return decide(); });
@@ -137,14 +137,14 @@ class Arbiter::Server {
 };
 
 Arbiter::Arbiter(const World& world, std::string_view name, const ArbiterOptions& options)
-    : world_(&world), rings_(world, name, message_ring_bytes(world.size())) {
+    : world_(&world), rings_(world, name, ring_sizes(world.size())) {
   if (world.rank() == 0) server_ = std::make_unique<Server>(world, name, options, rings_);
 }
 
 Arbiter::~Arbiter() = default;
 
 std::size_t Arbiter::memory(int workers, int rank) {
-  return ServiceRings::memory(workers, rank, message_ring_bytes(workers));
+  return ServiceRings::memory(workers, rank, ring_sizes(workers));
 }
 
 Status Arbiter::begin(Iteration first) {

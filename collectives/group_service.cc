@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <functional>
 #include <vector>
@@ -28,13 +27,13 @@ std::size_t announcement_bytes(std::size_t members) {
   return sizeof(Announcement) + members * sizeof(std::int32_t);
 }
 
-/// Room for all that a worker may be told before it executes any of it, though room comes back late
-/// and messages do not wrap.
-std::size_t group_ring_bytes(const GroupGeneratorOptions& options) {
-  const std::size_t largest =
-      ring_layout::record_bytes(announcement_bytes(GroupGenerator::largest_group(options)));
-  return std::bit_ceil(
-      std::max<std::size_t>(64, largest * (4 + 2 * (GroupGenerator::most_told(options) + 1))));
+/// What a worker is told before it executes any of it: groups, and that there are no more. What it
+/// says before any of it is heard: that it has executed them, wants another, leaves.
+ServiceRingSizes ring_sizes(const GroupGeneratorOptions& options) {
+  const std::size_t groups = GroupGenerator::most_told(options);
+  const std::size_t largest = announcement_bytes(GroupGenerator::largest_group(options));
+  return {.requests = ring_for((groups + 2) * ring_layout::record_bytes(sizeof(Request))),
+          .told = ring_for((groups + 3) * ring_layout::record_bytes(largest))};
 }
 
 const GroupGeneratorOptions& checked(const GroupGeneratorOptions& options, const World& world) {
@@ -53,7 +52,7 @@ class __attribute__((visibility("hidden"))) GroupService::Server {
          ServiceRings& own)
       : generator_(options),
         told_gone_(static_cast<std::size_t>(world.size())),
-        desk_(world, name, group_ring_bytes(options), own) {
+        desk_(world, name, ring_sizes(options), own) {
     desk_.open(
         [this](int rank, std::span<const std::byte> request) { return answer(rank, request); });
   }
@@ -117,14 +116,14 @@ class __attribute__((visibility("hidden"))) GroupService::Server {
 
 GroupService::GroupService(const World& world, std::string_view name,
                            const GroupGeneratorOptions& options, Bell bell)
-    : world_(&world), rings_(world, name, group_ring_bytes(checked(options, world)), bell) {
+    : world_(&world), rings_(world, name, ring_sizes(checked(options, world)), bell) {
   if (world.rank() == 0) server_ = std::make_unique<Server>(world, name, options, rings_);
 }
 
 GroupService::~GroupService() = default;
 
 std::size_t GroupService::memory(const GroupGeneratorOptions& options, int rank) {
-  return ServiceRings::memory(options.workers, rank, group_ring_bytes(options));
+  return ServiceRings::memory(options.workers, rank, ring_sizes(options));
 }
 
 Status GroupService::take(FormedGroup* formed) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
 #include <string>
 
 #include "slipstream/gpu/stream.h"
@@ -9,46 +11,48 @@
 namespace slip {
 namespace {
 
-// What a worker says before it waits for an answer: three small messages at most.
-constexpr std::size_t request_capacity = 512;
-
 std::string requests_name(std::string_view name) { return fmt::format("{}/requests", name); }
 std::string told_name(std::string_view name) { return fmt::format("{}/told", name); }
 
 }  // namespace
 
-ServiceRings::ServiceRings(const World& world, std::string_view name, std::size_t told_capacity,
+std::size_t ring_for(std::size_t records) {
+  constexpr std::size_t smallest = 64;
+  return std::bit_ceil(std::max(smallest, 2 * records));
+}
+
+ServiceRings::ServiceRings(const World& world, std::string_view name, ServiceRingSizes sizes,
                            Bell bell)
     : world_(&world) {
   // The two ends of a ring wait for each other, so rank 0 makes them in this order, too.
-  if (world.rank() != 0) requests_.emplace(world, 0, requests_name(name), request_capacity);
-  told_.emplace(world, 0, told_name(name), told_capacity, bell);
+  if (world.rank() != 0) requests_.emplace(world, 0, requests_name(name), sizes.requests);
+  told_.emplace(world, 0, told_name(name), sizes.told, bell);
 }
 
-std::size_t ServiceRings::memory(int workers, int rank, std::size_t told_capacity) {
+std::size_t ServiceRings::memory(int workers, int rank, ServiceRingSizes sizes) {
   constexpr std::size_t head = 64;
-  const std::size_t own = told_capacity + head;
+  const std::size_t own = sizes.told + head;
   if (rank != 0) return own;
-  return own + static_cast<std::size_t>(workers) * (request_capacity + head);
+  return own + static_cast<std::size_t>(workers) * (sizes.requests + head);
 }
 
 Status ServiceRings::say(std::span<const std::byte> request) {
   return requests_->send(request, world_->deadline());
 }
 
-ServiceDesk::ServiceDesk(const World& world, std::string_view name, std::size_t told_capacity,
+ServiceDesk::ServiceDesk(const World& world, std::string_view name, ServiceRingSizes sizes,
                          ServiceRings& own)
     : world_(world) {
   const auto workers = static_cast<std::size_t>(world.size());
   requests_.reserve(workers);
   told_.reserve(workers);
   for (int rank = 0; rank < world.size(); ++rank) {
-    requests_.emplace_back(world, rank, requests_name(name), request_capacity, Bell::progress);
+    requests_.emplace_back(world, rank, requests_name(name), sizes.requests, Bell::progress);
     if (rank == world.rank()) {
       own.requests_.emplace(world, requests_.back());
       told_.emplace_back(world, *own.told_);
     } else {
-      told_.emplace_back(world, rank, told_name(name), told_capacity);
+      told_.emplace_back(world, rank, told_name(name), sizes.told);
     }
   }
 }

@@ -15,20 +15,31 @@
 
 namespace slip {
 
+/// How large the two rings between a worker and a service are, in bytes; powers of two.
+struct ServiceRingSizes {
+  std::size_t requests;
+  std::size_t told;
+};
+
+/// A ring of at least `records` bytes of records: twice that, for room comes back late and messages
+/// do not wrap.
+std::size_t ring_for(std::size_t records);
+
 /// A worker's rings to and from a service that rank 0's progress thread runs for all workers, also
 /// while rank 0 computes: requests there, and what the service tells it back. Their messages are
-/// the service's own.
+/// the service's own. The rings hold all that may be said and told before either end reads: rank
+/// 0's progress thread may be both ends, and cannot wait for itself.
 ///
 /// One thread per worker.
 class ServiceRings {
  public:
-  /// Made by all workers with the same name and capacity, in bytes, of what the service tells them;
-  /// waits for rank 0. What it tells rings `bell`. Throws Error.
-  ServiceRings(const World& world, std::string_view name, std::size_t told_capacity,
+  /// Made by all workers with the same name and sizes; waits for rank 0. What the service tells
+  /// rings `bell`. Throws Error.
+  ServiceRings(const World& world, std::string_view name, ServiceRingSizes sizes,
                Bell bell = Bell::worker);
 
   /// Bytes of registered memory that it takes at `rank`.
-  static std::size_t memory(int workers, int rank, std::size_t told_capacity);
+  static std::size_t memory(int workers, int rank, ServiceRingSizes sizes);
 
   /// To the service; waits while the ring is full.
   Status say(std::span<const std::byte> request);
@@ -55,8 +66,7 @@ class ServiceRings {
 class ServiceDesk {
  public:
   /// Waits for all workers. `own` is rank 0's. Throws Error.
-  ServiceDesk(const World& world, std::string_view name, std::size_t told_capacity,
-              ServiceRings& own);
+  ServiceDesk(const World& world, std::string_view name, ServiceRingSizes sizes, ServiceRings& own);
 
   /// From now on every request is handed to `answer`, and `decide`, if any, is called whenever some
   /// have been. What fails ends rank 0's world. It serves until the desk is gone.
