@@ -31,8 +31,8 @@ std::size_t message_bytes(int workers) {
 /// while it computes, as in two epochs no more end without it.
 ServiceRingSizes ring_sizes(int workers) {
   const std::size_t seals = 2 * static_cast<std::size_t>(workers) + 4;
-  return {.requests = ring_for(3 * ring_layout::record_bytes(sizeof(Report))),
-          .told = ring_for(seals * ring_layout::record_bytes(message_bytes(workers)))};
+  return {.requests = ring_capacity(3 * ring_layout::record_bytes(sizeof(Report))),
+          .told = ring_capacity(seals * ring_layout::record_bytes(message_bytes(workers)))};
 }
 
 }  // namespace

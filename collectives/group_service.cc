@@ -32,8 +32,8 @@ std::size_t announcement_bytes(std::size_t members) {
 ServiceRingSizes ring_sizes(const GroupGeneratorOptions& options) {
   const std::size_t groups = GroupGenerator::most_told(options);
   const std::size_t largest = announcement_bytes(GroupGenerator::largest_group(options));
-  return {.requests = ring_for((groups + 2) * ring_layout::record_bytes(sizeof(Request))),
-          .told = ring_for((groups + 3) * ring_layout::record_bytes(largest))};
+  return {.requests = ring_capacity((groups + 2) * ring_layout::record_bytes(sizeof(Request))),
+          .told = ring_capacity((groups + 3) * ring_layout::record_bytes(largest))};
 }
 
 const GroupGeneratorOptions& checked(const GroupGeneratorOptions& options, const World& world) {

@@ -16,7 +16,7 @@ std::string told_name(std::string_view name) { return fmt::format("{}/told", nam
 
 }  // namespace
 
-std::size_t ring_for(std::size_t records) {
+std::size_t ring_capacity(std::size_t records) {
   constexpr std::size_t smallest = 64;
   return std::bit_ceil(std::max(smallest, 2 * records));
 }

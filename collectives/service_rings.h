@@ -23,7 +23,7 @@ struct ServiceRingSizes {
 
 /// A ring of at least `records` bytes of records: twice that, for room comes back late and messages
 /// do not wrap.
-std::size_t ring_for(std::size_t records);
+std::size_t ring_capacity(std::size_t records);
 
 /// A worker's rings to and from a service that rank 0's progress thread runs for all workers, also
 /// while rank 0 computes: requests there, and what the service tells it back. Their messages are

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -75,7 +76,11 @@ RunOptions over_ordered_verbs(const RunOptions& options, const char* words) {
 }
 
 World join(const RunOptions& options, int rank) {
-  auto parts = connect_parts(options.world);
+  // A test's short patience is for what others publish: processes take their time to start.
+  WorldOptions patient = options.world;
+  patient.join_timeout = std::max<Duration>(patient.join_timeout, 60s);
+  auto parts = connect_parts(patient);
+  parts->options.join_timeout = options.world.join_timeout;
   if (options.faults) {
     parts->transport =
         std::make_unique<FaultProxy>(std::move(parts->transport), *options.faults, rank,

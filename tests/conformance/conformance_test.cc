@@ -340,7 +340,7 @@ TEST_P(Conformance, attach_waits_until_the_owner_has_allocated) {
 
 TEST_P(Conformance, attaching_to_what_nobody_allocates_fails_and_names_it) {
   RunOptions options = GetParam().defaults;
-  options.world.join_timeout = 1s;  // all must have joined by then, too
+  options.world.join_timeout = 1s;
   run(
       2,
       [](World& world) {

@@ -95,12 +95,12 @@ class Lives : public ::testing::TestWithParam<std::string> {
       VerbsOptions options;
       options.rank = rank;
       options.workers = 3;
-      options.peer_timeout = 5s;
+      options.peer_timeout = 10s;
       options.connect_timeout = 20s;
       options.settings = verbs_settings_from_environment();
       return make_verbs_transport(options);
     }
-    return make_ucx_transport({.rank = rank, .peer_timeout = 5s, .connect_timeout = 20s});
+    return make_ucx_transport({.rank = rank, .peer_timeout = 10s, .connect_timeout = 20s});
   }
 
   static std::vector<int> run(int workers, const Work& work) {

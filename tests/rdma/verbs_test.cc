@@ -46,7 +46,7 @@ VerbsOptions options_of(int rank) {
   VerbsOptions options;
   options.rank = rank;
   options.workers = 3;
-  options.peer_timeout = 4s;
+  options.peer_timeout = 20s;
   options.connect_timeout = 20s;
   options.settings = verbs_settings_from_environment();
   return options;
@@ -234,7 +234,7 @@ TEST_F(Verbs, a_stopped_peer_is_lost_once_it_has_been_silent_for_long) {
                 "silent");
     kill(std::stoi(world.bootstrap().get("pid/1", 30s)), SIGCONT);
   };
-  EXPECT_THAT(run(2, work, "verbs", 2s), Each(0));
+  EXPECT_THAT(run(2, work, "verbs", 6s), Each(0));
 }
 
 TEST_F(Verbs, a_computing_peer_is_not_lost) {
@@ -242,7 +242,7 @@ TEST_F(Verbs, a_computing_peer_is_not_lost) {
     const Region here = world.allocate("memory", line);
     const RemoteRegion there = world.attach(1 - world.rank(), "memory");
     if (world.rank() == 1) {
-      world.set_compute_time(5s);  // longer than a peer may be silent
+      world.set_compute_time(10s);  // longer than a peer may be silent
       world.compute([] {});
       expect_ok(world.transport().put_signal(there, 0, nullptr, 0, 0, 1));
     } else {
@@ -251,7 +251,7 @@ TEST_F(Verbs, a_computing_peer_is_not_lost) {
     }
     world.goodbye();
   };
-  EXPECT_THAT(run(2, work, "verbs", 3s), Each(0));
+  EXPECT_THAT(run(2, work, "verbs", 8s), Each(0));
 }
 
 // Revocation before reuse.

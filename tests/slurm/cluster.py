@@ -94,8 +94,11 @@ PartitionName=main Nodes=ALL Default=YES OverSubscribe=FORCE:8
         subprocess.run(words, check=True, capture_output=True, env=self.environment)
 
     def output(self, *words):
-        return subprocess.run(words, check=False, capture_output=True, text=True,
-                              env=self.environment).stdout
+        """What it prints; of a command that fails, as one does that has to wait too long, nothing
+        that could be taken for it."""
+        done = subprocess.run(words, check=False, capture_output=True, text=True,
+                              env=self.environment)
+        return done.stdout if done.returncode == 0 else "failed"
 
     def daemon(self, *words):
         with open(self.folder / f"{len(self.daemons)}.log", "wb") as log:
