@@ -46,7 +46,7 @@ VerbsOptions options_of(int rank) {
   VerbsOptions options;
   options.rank = rank;
   options.workers = 3;
-  options.peer_timeout = 20s;
+  options.peer_timeout = 7s;
   options.connect_timeout = 20s;
   options.settings = verbs_settings_from_environment();
   return options;
