@@ -6,13 +6,12 @@
 
 #include <chrono>
 #include <cstring>
-#include <filesystem>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "conformance.h"
 #include "payload.h"
+#include "shared_memory_names.h"
 #include "slipstream/transport/mixed_transport.h"
 #include "slipstream/transport/shm/shm_transport.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
@@ -28,18 +27,10 @@ using testing::is_whole;
 
 void expect_ok(const Status& status) { EXPECT_TRUE(status.ok()) << status.message(); }
 
-std::set<std::string> shared_memory() {
-  std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm")) {
-    names.insert(entry.path().filename());
-  }
-  return names;
-}
-
 /// The parameter: UCX's networks.
 class Ucx : public ::testing::TestWithParam<std::string> {
  protected:
-  void TearDown() override { EXPECT_EQ(shared_memory(), before_) << "left behind"; }
+  void TearDown() override { EXPECT_THAT(shared_memory_.left(), ::testing::IsEmpty()); }
 
   static std::vector<int> run(int workers, const testing::Work& work, Duration peer_timeout = 10s) {
     testing::RunOptions options;
@@ -51,7 +42,7 @@ class Ucx : public ::testing::TestWithParam<std::string> {
   }
 
  private:
-  const std::set<std::string> before_ = shared_memory();
+  const SharedMemoryNames shared_memory_{"ucx"};
 };
 
 /// The first line of a region is a word.
