@@ -116,12 +116,21 @@ Status Mailbox::pump() {
   return {};
 }
 
+void Mailbox::count_sent() {
+  const std::lock_guard lock(mutex_);
+  add_sent();
+}
+
 /// On the worker's thread, which alone writes its counters.
-void Mailbox::count() {
+void Mailbox::add_sent() {
   Counters& counters = world_.counters();
   counters.updates_sent.add(std::exchange(sent_, 0));
   counters.bytes_sent.add(std::exchange(bytes_, 0));
-  counters.updates_late.add(slots_.replaced());
+}
+
+void Mailbox::count() {
+  add_sent();
+  world_.counters().updates_late.add(slots_.replaced());
 }
 
 }  // namespace slip

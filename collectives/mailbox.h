@@ -84,9 +84,13 @@ class Mailbox {
   /// Letters that wait to be posted.
   std::size_t waiting() const;
 
+  /// Adds what was sent beside the worker to its counters, as post() and take() do; on its thread.
+  void count_sent();
+
  private:
   bool progress();
   Status pump();
+  void add_sent();
   void count();
 
   /// A message that is posted and has not arrived.

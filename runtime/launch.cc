@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <future>
 #include <iterator>
 #include <list>
 #include <mutex>
@@ -163,10 +164,17 @@ void launch_threads(int workers, const std::function<void(World&)>& work,
     worlds.push_back(std::move(parts));
   }
   Failures failures(std::move(waiters));
+  // They begin together, or none does: where one cannot be started, that is the failure, and not
+  // what the same lack of memory does to the others.
+  bool complete = false;
   std::vector<std::jthread> threads;
+  std::promise<void> decided;
+  const std::shared_future<void> start = decided.get_future().share();
   for (int rank = 0; rank < workers; ++rank) {
     try {
-      threads.emplace_back([&, rank] {
+      threads.emplace_back([&, rank, start] {
+        start.wait();
+        if (!complete) return;
         const auto failure = run_worker(std::move(worlds[static_cast<std::size_t>(rank)]), work);
         if (failure) failures.report(rank, failure);
       });
@@ -179,6 +187,8 @@ void launch_threads(int workers, const std::function<void(World&)>& work,
       break;
     }
   }
+  complete = threads.size() == static_cast<std::size_t>(workers);
+  decided.set_value();
   threads.clear();  // joins
   failures.rethrow();
 }

@@ -1,6 +1,7 @@
 #include "slipstream/runtime/line_relay_internal.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -47,7 +48,7 @@ void LineRelay::handle(const std::vector<pollfd>& entries) {
   }
   std::erase_if(sources_, [&](const auto& source) {
     if (!is_ready(source->fd.get()) || read_from(*source)) return false;
-    if (!source->line.empty()) emit_line(*source);
+    end(*source);
     return true;
   });
 }
@@ -66,7 +67,12 @@ bool LineRelay::read_from(Source& source) {
     if (end == taken) rest.remove_prefix(1);
     if (end == taken || source.line.size() == longest_line) emit_line(source);
   }
-  return count > 0;
+  source.left -= std::min(source.left, static_cast<std::size_t>(count));
+  return count > 0 && source.left > 0;
+}
+
+void LineRelay::end(Source& source) {
+  if (!source.line.empty()) emit_line(source);
 }
 
 void LineRelay::emit_line(Source& source) {
@@ -88,10 +94,14 @@ void LineRelay::write_to(Sink& sink) {
 }
 
 void LineRelay::end_sources() {
-  for (const auto& source : sources_) {
-    if (!source->line.empty()) emit_line(*source);
-  }
-  sources_.clear();
+  std::erase_if(sources_, [&](const auto& source) {
+    int unread = 0;
+    if (ioctl(source->fd.get(), FIONREAD, &unread) < 0) throw_errno("ioctl");
+    source->left = static_cast<std::size_t>(unread);
+    if (unread > 0) return false;
+    end(*source);
+    return true;
+  });
 }
 
 void LineRelay::discard() {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,7 +29,7 @@ class LineRelay {
   /// Moves what the entries say is ready. They are those of add_to().
   void handle(const std::vector<pollfd>& entries);
 
-  /// Gives up sources that are still open, with their last lines.
+  /// Ends sources that are still open, once what has been written to them by now is read.
   void end_sources();
   /// Gives up everything, as if nobody read our output any more.
   void discard();
@@ -43,7 +44,8 @@ class LineRelay {
     FileDescriptor fd;
     std::string prefix;
     std::size_t sink;
-    std::string line{};  // begun, not ended
+    std::string line{};                                          // begun, not ended
+    std::size_t left = std::numeric_limits<std::size_t>::max();  // bytes to read before its end
   };
 
   struct Sink {
@@ -54,6 +56,7 @@ class LineRelay {
 
   /// False at the end of the source.
   bool read_from(Source& source);
+  void end(Source& source);
   void emit_line(Source& source);
   static void write_to(Sink& sink);
 

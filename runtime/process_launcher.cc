@@ -30,6 +30,9 @@ using namespace std::chrono_literals;
 
 // How long output may still come from a process that has escaped from its worker's group.
 constexpr Duration output_grace = 1s;
+// Who has failed has hung up, too, and what it said of why waits at the rendezvous; only a process
+// that has escaped with the connection uses this up.
+constexpr Duration reason_grace = 10s;
 constexpr Duration same_signal = 500ms;
 
 bool is_ignored(int signal) {
@@ -123,7 +126,7 @@ class Run {
       if (steady_now() >= deadline_) next_step();
     }
     // They have all ended; what they said of why may still be on its way.
-    server_.wait_until_empty(output_grace);
+    if (first_failed_ >= 0) server_.wait_until_empty(reason_grace);
     ProcessResult result = this->result();
     result.interrupted = !stop_reason_.empty();
     return result;

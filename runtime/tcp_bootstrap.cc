@@ -26,8 +26,9 @@ using namespace std::chrono_literals;
 namespace wire = rendezvous_wire;
 using wire::Kind;
 
-// The server times requests out; this much later, it is the server that does not answer.
-constexpr Duration server_slack = 2s;
+// The server times requests out, and knows why; this much later, it is the server that does not
+// answer. Generous, since its host may be busy: one that has ended shows at once.
+constexpr Duration server_slack = 20s;
 constexpr Duration first_pause = 10ms;
 constexpr Duration longest_pause = 500ms;
 // Who has had no answer for this part of its time says so, once.
@@ -145,14 +146,16 @@ class __attribute__((visibility("hidden"))) TcpBootstrap::Wire {
       const std::string failure = try_to_join(deadline);
       if (failure.empty()) return;
       const Duration left = deadline - steady_now();
-      if (left <= Duration(0)) {
+      if (left > Duration(0)) std::this_thread::sleep_for(std::min(pause, left));
+      const Time now = steady_now();
+      if (now >= complaint_) complain(failure);
+      // Without a last attempt, which could only fail for want of time and hide this reason.
+      if (now >= deadline) {
         throw Error(Code::timeout,
                     fmt::format("rendezvous {}: nobody answered within {:g} s ({}); start rank 0 "
                                 "there, or check host, port and firewall",
                                 where_, to_seconds(options_.timeout), failure));
       }
-      if (steady_now() >= complaint_) complain(failure);
-      std::this_thread::sleep_for(std::min(pause, left));
     }
   }
 

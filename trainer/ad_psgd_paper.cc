@@ -44,6 +44,8 @@ class PaperAdPsgd final : public Protocol {
     return average();
   }
 
+  void settle() override { mailbox_.count_sent(); }
+
  private:
   /// The model as it is now, to be sent out of `buffer`.
   Status keep(std::shared_ptr<std::byte> buffer) {

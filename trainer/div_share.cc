@@ -47,6 +47,8 @@ class DivShareProtocol final : public Protocol {
     return average();
   }
 
+  void settle() override { mailbox_.count_sent(); }
+
  private:
   /// The model as it is now: each fragment to workers of its own, all in random order.
   Status send(Iteration round) {

@@ -374,6 +374,7 @@ Status Trainer::Impl::step(GradientStep& gradient) {
 void Trainer::Impl::linger() {
   if (!begun || !failure.ok()) return;
   ended(run.wait([&] { return stop.all_finished(); }, "the others to finish")).throw_if_failed();
+  protocol->settle();
 }
 
 Trainer::Trainer(const World& world, std::vector<Parameter> parameters,

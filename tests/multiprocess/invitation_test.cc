@@ -49,9 +49,8 @@ TEST_F(InvitationTest, AnInvitationOfRubbishIsRefused) {
 }
 
 TEST_F(InvitationTest, PortsAreTakenFromTheRangeThatIsGiven) {
-  const int taken = RendezvousServer("127.0.0.1", 0, 1).port();
-  RendezvousServer holder("127.0.0.1", taken, 1);
-  const std::string only = fmt::format("{}-{}", taken, taken);
+  RendezvousServer holder("127.0.0.1", 0, 1);
+  const std::string only = fmt::format("{}-{}", holder.port(), holder.port());
   setenv("SLIP_PORTS", only.c_str(), 1);
   EXPECT_THAT(failure_of([] { open_rendezvous(1, true, 1s); }).message(),
               HasSubstr("choose another port"));
@@ -67,7 +66,7 @@ TEST_F(InvitationTest, AnInterfaceThatIsNotThereIsNamedWithThoseThatAre) {
   EXPECT_THAT(message, HasSubstr("SLIP_INTERFACE is 'nosuch0'"));
   EXPECT_THAT(message, HasSubstr("lo"));
   setenv("SLIP_INTERFACE", "lo", 1);
-  EXPECT_EQ(open_rendezvous(1, false, 1s)->options().host, "127.0.0.1");
+  EXPECT_EQ(open_rendezvous(1, false, patience)->options().host, "127.0.0.1");
   unsetenv("SLIP_INTERFACE");
 }
 

@@ -5,12 +5,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "slipstream/runtime/child_process_internal.h"
@@ -118,6 +121,17 @@ class Launcher {
         [&](const std::string& text) { return occurrences(text, "ready\n") >= workers; });
   }
 
+  /// As far as one can tell: how much a pipe takes depends on the pieces.
+  void wait_until_output_is_full() {
+    const Time deadline = deadline_after(patience);
+    for (int before = 0, now = 0; now == 0 || now != before;) {
+      ASSERT_LT(steady_now(), deadline);
+      std::this_thread::sleep_for(200ms);
+      before = now;
+      ASSERT_EQ(ioctl(output_.read_end.get(), FIONREAD, &now), 0);
+    }
+  }
+
   void signal(int number) { process_->signal(number); }
   void close_output() { output_.read_end.reset(); }
   std::string rest_of_output() { return output_.read_all(); }
@@ -191,6 +205,23 @@ TEST_F(ProcessLauncherTest, NoLineIsLostOrMixedUnderAFloodOfOutput) {
     const int rank = output[at + 1] - '0';
     ASSERT_EQ(output.substr(at, 11), fmt::format("[{}] {:06} ", rank, next[rank]++));
   }
+}
+
+TEST_F(ProcessLauncherTest, NothingIsLostWhenTheReaderComesLongAfterTheWorkersEnd) {
+  Launcher launcher({"1", "fill"});
+  launcher.wait_until_output_is_full();
+  std::this_thread::sleep_for(1500ms);
+  EXPECT_EQ(occurrences(launcher.rest_of_output(), "z\n"), 345);
+  EXPECT_TRUE(launcher.end().ok());
+}
+
+TEST_F(ProcessLauncherTest, WhatHasEscapedAndHoldsTheOutputIsNotWaitedFor) {
+  EXPECT_EQ(run(1, {"escaped", "silent"}).exit_code, 0);
+  Launcher launcher({"1", "escaped", "flood"});
+  launcher.wait_until_output_is_full();
+  std::this_thread::sleep_for(1500ms);
+  EXPECT_THAT(launcher.rest_of_output(), StartsWith("[0] more\n"));
+  EXPECT_TRUE(launcher.end().ok());
 }
 
 TEST_F(ProcessLauncherTest, WithoutPrefixesWorkersWriteToOurOwnOutput) {
@@ -351,7 +382,7 @@ TEST_F(ProcessLauncherTest, WhenNobodyReadsTheOutputTheWorkersAreAskedToStop) {
 
 TEST_F(ProcessLauncherTest, AReaderThatIsStuckDoesNotKeepSignalsFromTheWorkers) {
   Launcher launcher({"2", "flood-for-ever"});
-  launcher.wait_until_ready(2);
+  launcher.wait_until_output_is_full();
   launcher.signal(SIGTERM);
   launcher.signal(SIGINT);  // the first ends the workers, the second the wait for the reader
   EXPECT_THAT(launcher.result(), AllOf(StartsWith("result 1 -1 "), HasSubstr("SIG")));

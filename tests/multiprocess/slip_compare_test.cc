@@ -100,7 +100,8 @@ TEST(SlipCompare, WritesItsPageAndItsPlots) {
 }
 
 TEST(SlipCompare, KeepsWhatHasFinishedWhenALaterRunFails) {
-  const std::string file = testing::TempDir() + "slip-compare-fails.toml";
+  const std::string file =
+      fmt::format("{}slip-compare-fails-{}.toml", testing::TempDir(), getpid());
   write_file(file,
              "task = 'targets'\nworkers = 2\ncompute = '20ms'\niterations = 1000\n"
              "[[run]]\nname = 'good'\ntransport = 'sim'\n"

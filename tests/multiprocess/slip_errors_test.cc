@@ -1,16 +1,15 @@
 // Bad input, lost or disagreeing peers and machines that are too small: one clear line and an exit
 // code, never a hang or a crash.
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "reserved_port.h"
 #include "slip_program.h"
 
 namespace slip {
@@ -251,27 +250,13 @@ TEST(SlipErrors, AFullSharedMemoryFileSystemDoesNotMatter) {
 
 // ---- Workers that are started by hand.
 
-/// A port that nobody listens at.
-int free_port() {
-  const FileDescriptor socket = checked(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  auto* const any = reinterpret_cast<sockaddr*>(&address);
-  if (bind(socket.get(), any, length) < 0 || getsockname(socket.get(), any, &length) < 0) {
-    throw_errno("bind");
-  }
-  return ntohs(address.sin_port);
-}
-
 class Rendezvous : public testing::Test {
  protected:
   std::vector<std::string> worker(int rank, int workers,
                                   const std::vector<std::string>& more = {}) const {
     return std::vector<std::string>{"train",
                                     "--rendezvous",
-                                    fmt::format("127.0.0.1:{}", port_),
+                                    fmt::format("127.0.0.1:{}", port_.number()),
                                     "--rank",
                                     std::to_string(rank),
                                     "--workers",
@@ -281,11 +266,11 @@ class Rendezvous : public testing::Test {
            more;
   }
 
-  const int port_ = free_port();
+  const ReservedPort port_;
 };
 
 const std::vector<std::string> short_run = {"--iterations", "20"};
-const std::vector<std::string> long_run = {"--compute", "20ms", "--iterations", "500"};
+const std::vector<std::string> long_run = {"--compute", "20ms", "--iterations", "1000"};
 
 TEST_F(Rendezvous, WorkersThatWereStartedByHandTrainTogether) {
   SlipProgram second(worker(1, 2, short_run));  // also when the server comes later
@@ -299,7 +284,7 @@ TEST_F(Rendezvous, WorkersThatWereStartedByHandTrainTogether) {
 
 TEST_F(Rendezvous, NobodyAnswers) {
   SlipProgram alone({"env", "SLIP_JOIN_TIMEOUT=1"}, worker(1, 2));
-  const std::string where = fmt::format("rendezvous 127.0.0.1:{}: ", port_);
+  const std::string where = fmt::format("rendezvous 127.0.0.1:{}: ", port_.number());
   expect_one_line(alone.wait(), 1, {where, "nobody answered", "start rank 0 there"});
 }
 
@@ -350,6 +335,7 @@ TEST_F(Rendezvous, ASecondRankZeroIsToldThatThePlaceIsTaken) {
   SlipProgram first(worker(0, 2, long_run));
   SlipProgram second(worker(1, 2, long_run));
   ASSERT_TRUE(first.wait_for_output("iteration "));
+  first.signal(SIGSTOP);  // it stays however long this takes
   expect_one_line(run_slip(worker(0, 2)), 1, {"Address already in use", "choose another port"});
 }
 

@@ -109,8 +109,10 @@ pid_t SlipProgram::worker(int rank) const {
 
 bool SlipProgram::wait_for_output(const std::string& text) const {
   const Time deadline = deadline_after(hang);
-  while (content(output_).find(text) == std::string::npos) {
+  const auto is_there = [&] { return content(output_).find(text) != std::string::npos; };
+  while (!is_there()) {
     const bool ended = wait_ready(pidfd(), POLLIN, deadline_after(pause));
+    if (ended && is_there()) break;  // its last words
     if (ended || steady_now() >= deadline) {
       ADD_FAILURE() << (ended ? "ended" : "hangs") << " without '" << text
                     << "': " << content(output_) << content(error_);
@@ -142,11 +144,7 @@ std::vector<pid_t> SlipProgram::processes_left() const {
 std::vector<std::string> SlipProgram::files_left() const {
   std::vector<std::string> left;
   for (const auto& entry : fs::directory_iterator(folder_)) left.push_back(entry.path());
-  std::error_code none;  // a machine without /dev/shm has nothing there
-  for (const auto& entry : fs::directory_iterator("/dev/shm", none)) {
-    const std::string path = entry.path();
-    if (path.find("slip") != path.npos) left.push_back(path);
-  }
+  for (const std::string& name : shared_memory_.left()) left.push_back("/dev/shm/" + name);
   return left;
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "shared_memory_names.h"
 #include "slipstream/base/time.h"
 #include "slipstream/runtime/child_process_internal.h"
 #include "slipstream/runtime/posix_internal.h"
@@ -53,7 +54,7 @@ class SlipProgram {
   Outcome wait(Duration patience = hang);
   /// Of what carries the mark; empty once all have ended, which it waits for.
   std::vector<pid_t> processes_left() const;
-  /// Names of what is left in its folder, and of what of ours is in /dev/shm.
+  /// Names of what is left in its folder, and of what of ours is new in /dev/shm.
   std::vector<std::string> files_left() const;
 
  private:
@@ -61,6 +62,7 @@ class SlipProgram {
 
   std::string mark_;
   std::filesystem::path folder_;
+  SharedMemoryNames shared_memory_{"slip"};
   FileDescriptor output_, error_;
   std::unique_ptr<ChildProcess> process_;
 };

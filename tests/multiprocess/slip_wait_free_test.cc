@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,9 @@
 namespace slip {
 namespace {
 
+using namespace std::chrono_literals;
 using testing::Each;
+using testing::Gt;
 using testing::SizeIs;
 using Words = std::vector<std::string>;
 
@@ -26,24 +29,27 @@ class WaitFree : public testing::TestWithParam<std::tuple<Case, std::string>> {}
 TEST_P(WaitFree, LearnsBetweenProcesses) {
   const auto& [what, transport] = GetParam();
   if (transport == "ucx" && !SLIP_HAVE_UCX) GTEST_SKIP() << "this build has no UCX";
-  Words arguments{"train",  "--transport", transport,   "--task",   "quadratic:dim=50",
-                  "--lr",   "0.3",         "--workers", "4",        "--iterations",
-                  "100",    "--compute",   "2ms",       "--report", "report.json",
-                  "--slow", "rank=1,x=3",  "--protocol"};
+  // A worker that the machine stops may fall behind by any number of iterations: the run ends when
+  // all have learned.
+  Words arguments{
+      "train", "--transport",      transport,     "--task",       "quadratic:dim=50", "--lr",
+      "0.3",   "--workers",        "4",           "--iterations", "1000000",          "--seconds",
+      "25",    "--evaluate-every", "5",           "--target",     "loss=0.03",        "--compute",
+      "2ms",   "--report",         "report.json", "--slow",       "rank=1,x=3",       "--protocol"};
   arguments.insert(arguments.end(), what.protocol.begin(), what.protocol.end());
   SlipProgram slip(arguments);
-  const Outcome outcome = slip.wait();
+  const Outcome outcome = slip.wait(60s);
   ASSERT_TRUE(outcome.end.ok()) << outcome.error;
   const Report report = read_report(slip.folder() / "report.json");
   EXPECT_EQ(report.transport, transport);
-  EXPECT_THAT(report.iterations, Each(100U));
+  EXPECT_THAT(report.iterations, Each(Gt(0U)));
   EXPECT_THAT(report.per_worker, SizeIs(4));
-  EXPECT_GT(report.updates.sent, 100U);
-  EXPECT_GT(report.updates.used, 50U);
+  EXPECT_GT(report.updates.used, 10U);
   EXPECT_LE(report.updates.used + report.updates.late, report.updates.sent);
   EXPECT_GE(report.bytes_sent, report.updates.sent * 8);
-  ASSERT_FALSE(report.curve.empty());
-  EXPECT_LT(report.final.loss.value(), 0.1 * report.curve.front().loss.value());
+  ASSERT_TRUE(report.target.has_value());
+  EXPECT_TRUE(report.target->reached_at_seconds.has_value())
+      << "loss " << report.final.loss.value() << ", about 30 at the start";
 }
 
 INSTANTIATE_TEST_SUITE_P(

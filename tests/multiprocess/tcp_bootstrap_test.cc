@@ -4,10 +4,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include <atomic>
 #include <barrier>
 #include <chrono>
+#include <csignal>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -15,6 +18,7 @@
 #include <thread>
 
 #include "raw_peers.h"
+#include "reserved_port.h"
 #include "slipstream/base/random.h"
 #include "slipstream/runtime/rendezvous_server.h"
 #include "slipstream/runtime/rendezvous_wire_internal.h"
@@ -108,26 +112,58 @@ TEST_F(TcpBootstrapTest, AGetThatTimesOutSaysWhatItWaitedForAndWhoNeverJoined) {
   EXPECT_EQ(zero.get("missing", patience), "found");
 }
 
+TEST_F(TcpBootstrapTest, AServerThatIsLateWithItsAnswerIsStillHeard) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const FileDescriptor in(ends[0]), out(ends[1]);
+  const pid_t process = fork();
+  if (process == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    RendezvousServer server("127.0.0.1", 0, 1);
+    const int port = server.port();
+    [[maybe_unused]] const auto bytes = write(out.get(), &port, sizeof port);
+    for (;;) pause();
+  }
+  int port = 0;
+  ASSERT_EQ(read(in.get(), &port, sizeof port), static_cast<ssize_t>(sizeof port));
+  TcpBootstrap zero(options_for(port, 0, 1));
+  kill(process, SIGSTOP);
+  std::jthread host([process] {
+    std::this_thread::sleep_for(2500ms);
+    kill(process, SIGCONT);
+  });
+  EXPECT_THAT(failure_of([&] { zero.get("missing", 100ms); }).message(),
+              HasSubstr("waited 0.1 s for 'missing'"));
+  host.join();
+  kill(process, SIGKILL);
+  waitpid(process, nullptr, 0);
+}
+
 TEST_F(TcpBootstrapTest, AFenceThatTimesOutNamesTheMissingToAllThatWaitAndCanBeTriedAgain) {
   RendezvousServer server("127.0.0.1", 0, 3);
-  in_threads(3, [&](int rank) {
-    TcpBootstrap bootstrap(options_for(server.port(), rank, 3));
-    if (rank == 1) {
-      bootstrap.put("1", "");
-      bootstrap.get("timed out 0", patience);
-      bootstrap.get("timed out 2", patience);
-    } else {
-      bootstrap.put(std::to_string(rank), "");
-      for (const char* name : {"0", "1", "2"}) bootstrap.get(name, patience);
-      // Rank 2 would wait much longer, but shares the end of rank 0's patience.
-      const Status status = failure_of([&] { bootstrap.fence(rank == 0 ? 2s : 20s); });
-      EXPECT_EQ(status.code(), Code::timeout);
-      EXPECT_THAT(status.message(), AllOf(HasSubstr("a fence waited 2 s for rank 1"),
-                                          Not(HasSubstr("never joined"))));
-      bootstrap.put("timed out " + std::to_string(rank), "");
-    }
-    bootstrap.fence(patience);
-  });
+  RawClient two(server.port());
+  const std::string fence = wire::encode(wire::Request{wire::Kind::fence, patience});
+  // Said at once: whoever gets what it put finds it in its fence.
+  std::string heard = two.join(wire::Hello{2, 3, 1}, "",
+                               wire::encode(wire::Request{wire::Kind::put, {}, "coming"}) + fence);
+  TcpBootstrap zero(options_for(server.port(), 0, 3)), one(options_for(server.port(), 1, 3));
+  zero.get("coming", patience);
+  const Status status = failure_of([&] { zero.fence(300ms); });
+  EXPECT_EQ(status.code(), Code::timeout);
+  const std::string why = "a fence waited 0.3 s for rank 1";
+  EXPECT_THAT(status.message(), testing::EndsWith(": " + why));
+
+  // Rank 2 would wait much longer, but shares the end of rank 0's patience.
+  const std::string told =
+      wire::encode(wire::Answer{wire::Kind::done}) +
+      wire::encode(wire::Answer{wire::Kind::refused, {}, Status(Code::timeout, why)});
+  const std::size_t all =
+      wire::encode(wire::Welcome{0, std::string(proof_bytes, 0)}).size() + told.size();
+  if (heard.size() < all) heard += two.hear(all - heard.size());
+  EXPECT_THAT(heard, testing::EndsWith(told));
+
+  two.say(fence);
+  in_threads(2, [&](int rank) { (rank == 0 ? zero : one).fence(patience); });
 }
 
 TEST_F(TcpBootstrapTest, ALostWorkerFailsWhatOthersWaitForAndAllTheyAskLater) {
@@ -239,9 +275,9 @@ TEST_F(TcpBootstrapTest, WorkersThatMeetInDifferentPlacesAreTold) {
 }
 
 TEST_F(TcpBootstrapTest, TheWorkerThatServesStaysUntilTheOthersHaveLeft) {
-  const int port = RendezvousServer("127.0.0.1", 0, 1).port();
+  const ReservedPort port;
   in_threads(2, [&](int rank) {
-    auto options = options_for(port, rank, 2);
+    auto options = options_for(port.number(), rank, 2);
     options.serve = rank == 0;
     TcpBootstrap bootstrap(options);
     if (rank == 0) bootstrap.put("name", "value");

@@ -19,7 +19,7 @@
 
 namespace slip {
 
-constexpr Duration patience = std::chrono::seconds(30);
+constexpr Duration patience = std::chrono::seconds(120);
 
 inline Status failure_of(const std::function<void()>& call) {
   try {

@@ -6,14 +6,12 @@
 
 #include <chrono>
 #include <cstring>
-#include <filesystem>
-#include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "conformance.h"
 #include "payload.h"
+#include "shared_memory_names.h"
 #include "slipstream/transport/mixed_transport.h"
 #include "slipstream/transport/shm/shm_transport.h"
 #include "slipstream/transport/ucx/ucx_transport.h"
@@ -29,33 +27,10 @@ using testing::is_whole;
 
 void expect_ok(const Status& status) { EXPECT_TRUE(status.ok()) << status.message(); }
 
-/// UCX's.
-std::set<std::string> shared_memory() {
-  std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm")) {
-    const std::string name = entry.path().filename();
-    if (name.starts_with("ucx_")) names.insert(name);
-  }
-  return names;
-}
-
-std::set<std::string> without(std::set<std::string> names, const std::set<std::string>& others) {
-  std::erase_if(names, [&](const std::string& name) { return others.contains(name); });
-  return names;
-}
-
 /// The parameter: UCX's networks.
 class Ucx : public ::testing::TestWithParam<std::string> {
  protected:
-  void TearDown() override {
-    // What other programs have at the moment goes with them; what was left behind stays.
-    std::set<std::string> left = without(shared_memory(), before_);
-    for (int i = 0; i < 200 && !left.empty(); ++i) {
-      std::this_thread::sleep_for(100ms);
-      left = without(shared_memory(), before_);
-    }
-    EXPECT_THAT(left, ::testing::IsEmpty());
-  }
+  void TearDown() override { EXPECT_THAT(shared_memory_.left(), ::testing::IsEmpty()); }
 
   static std::vector<int> run(int workers, const testing::Work& work, Duration peer_timeout = 10s) {
     testing::RunOptions options;
@@ -67,7 +42,7 @@ class Ucx : public ::testing::TestWithParam<std::string> {
   }
 
  private:
-  const std::set<std::string> before_ = shared_memory();
+  const SharedMemoryNames shared_memory_{"ucx"};
 };
 
 /// The first line of a region is a word.

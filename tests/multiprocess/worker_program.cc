@@ -2,6 +2,7 @@
 // `worker_program launch N MODE ...` it is the launcher itself, for the tests that kill that.
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -105,6 +106,12 @@ const std::map<std::string, std::function<int(const Arguments&)>> modes = {
        for (;;) std::puts("more");
        return 99;
      }},
+    // As much as its pipe still takes when the launcher's output is full, and what waits for that.
+    {"fill",
+     [](const Arguments&) {
+       for (int i = 0; i < 345; ++i) fmt::print("{}\n", std::string(1023, 'z'));
+       return 0;
+     }},
     {"input", [](const Arguments&) { return std::getchar() == EOF ? 0 : 1; }},
     {"signals",
      [](const Arguments&) {
@@ -163,6 +170,23 @@ const std::map<std::string, std::function<int(const Arguments&)>> modes = {
          std::exit(sleep_long());
        }
        return std::stoi(a.at(0));
+     }},
+    // Leaves a process behind that has escaped from its group: it holds the output, or floods it,
+    // until nobody reads that any more.
+    {"escaped",
+     [](const Arguments& a) {
+       int ends[2];
+       if (pipe(ends) < 0) return 98;
+       char byte = 0;
+       if (fork() == 0) {
+         setsid();
+         if (write(ends[1], &byte, 1) < 0) std::_Exit(98);
+         while (a.at(0) == "flood") std::puts("more");
+         pollfd output{1, 0, 0};
+         poll(&output, 1, -1);
+         std::_Exit(0);
+       }
+       return read(ends[0], &byte, 1) == 1 ? 0 : 98;
      }},
     {"join", [](const Arguments&) { return joined([](auto&) { return 0; }); }},
     // Rank R dies among peers that notice by themselves.

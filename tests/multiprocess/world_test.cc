@@ -8,13 +8,12 @@
 
 #include <chrono>
 #include <csignal>
-#include <filesystem>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "conformance.h"
+#include "shared_memory_names.h"
 #include "slipstream/runtime/launcher.h"
 
 namespace slip {
@@ -24,20 +23,12 @@ using namespace std::chrono_literals;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::IsSubsetOf;
-
-/// Names in the memory file system, where a segment that outlives its process would lie.
-std::set<std::string> shared_memory() {
-  std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm")) {
-    names.insert(entry.path().filename());
-  }
-  return names;
-}
 
 class WorldTest : public ::testing::Test {
  protected:
-  void TearDown() override { EXPECT_EQ(shared_memory(), before) << "left behind"; }
+  void TearDown() override { EXPECT_THAT(shared_memory.left(), IsEmpty()); }
 
   static std::vector<int> run(int workers, const testing::Work& work) {
     testing::RunOptions options;
@@ -52,7 +43,7 @@ class WorldTest : public ::testing::Test {
     }
   }
 
-  const std::set<std::string> before = shared_memory();
+  const SharedMemoryNames shared_memory{"slip"};
 };
 
 /// Returns once every worker has come here. The next computation is longer than anybody spins:
