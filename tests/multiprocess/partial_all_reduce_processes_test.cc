@@ -82,7 +82,7 @@ void kill_in_mid_operation(std::size_t count, bool registered, Duration after) {
         };
         Group group{1, {0, 1, 2}};
         partial.announce(group).throw_if_failed();
-        world.bootstrap().fence(10s);
+        world.bootstrap().fence(60s);
         if (world.rank() == 1) {
           std::thread([after] {
             std::this_thread::sleep_for(after);
