@@ -61,7 +61,8 @@ LatestSlots::LatestSlots(const World& world, std::string_view name,
       sent_(out_.size() * depth(), 0),
       seen_(in_.size() * depth(), 0),
       was_taken_(in_.size() * depth(), false),
-      held_(in_.size() * static_cast<std::size_t>(options.kinds), none) {
+      held_(in_.size() * static_cast<std::size_t>(options.kinds), none),
+      newest_(held_.size(), 0) {
   // One message of each kind and sender at most.
   taken_.reserve(held_.size());
   taken_slots_.reserve(held_.size());
@@ -147,13 +148,17 @@ bool LatestSlots::comes(std::size_t slot, Message* message, Status* status) {
   return true;
 }
 
-/// Holds what has come, unless a newer message of its kind is held.
+/// Holds what has come, unless a newer message of its kind was held before: two that land while
+/// `collect` is between their slots are seen the other way round, the older one by the next look,
+/// when the newer one may have been taken. Words of a kind go up, from life to life of a sender,
+/// too.
 Status LatestSlots::enter(std::size_t slot, const Message& message, bool accepted) {
   if (!accepted) return tell(slot, freed);
-  int& newest = held(message.in, message.kind);
-  auto older = static_cast<int>(slot);
-  if (newest == none || round_of(seen_[static_cast<std::size_t>(newest)]) < message.round) {
-    std::swap(newest, older);
+  const std::size_t at = place(message.in, message.kind);
+  int older = static_cast<int>(slot);
+  if (newest_[at] < seen_[slot]) {
+    newest_[at] = seen_[slot];
+    std::swap(held_[at], older);
     if (Status s = tell(slot, collected); !s) return s;
   }
   if (older == none) return {};
@@ -173,7 +178,7 @@ std::span<const LatestSlots::Message> LatestSlots::take() {
   taken_slots_.clear();
   for (int kind = 0; kind < options_.kinds; ++kind) {
     for (std::size_t in = 0; in < in_.size(); ++in) {
-      const int held_slot = std::exchange(held(in, kind), none);
+      const int held_slot = std::exchange(held_[place(in, kind)], none);
       if (held_slot == none) continue;
       const auto slot = static_cast<std::size_t>(held_slot);
       taken_.push_back(
@@ -188,7 +193,7 @@ std::span<const LatestSlots::Message> LatestSlots::take() {
 Status LatestSlots::give_back(Keep keep) {
   Status status;
   for (std::size_t i = 0; status && i < taken_.size(); ++i) {
-    int& newest = held(taken_[i].in, taken_[i].kind);
+    int& newest = held_[place(taken_[i].in, taken_[i].kind)];
     if (keep == Keep::newest && newest == none) {
       newest = static_cast<int>(taken_slots_[i]);
     } else {

@@ -32,10 +32,12 @@ struct LatestSlotsOptions {
 ///     says when it is the sender's again: it puts the message's word back into the sender's `free`
 ///     word for that slot. A pair of round and kind is sent to a receiver once, so no other message
 ///     can be meant by it.
-///   - The receiver gives a slot back as soon as a newer message of that kind has come, or its
-///     message was used up; and not while it reads it. A word of the slot cannot change before
-///     that, so what the receiver reads is whole, by the order of puts alone: no read is tried
-///     again, no atomics, no trust in how wide or in which order payload bytes land.
+///   - The receiver gives a slot back as soon as a newer message of that kind has come, even if
+///   that
+///     was seen first, or its message was used up; and not while it reads it. A word of the slot
+///     cannot change before that, so what the receiver reads is whole, by the order of puts alone:
+///     no read is tried again, no atomics, no trust in how wide or in which order payload bytes
+///     land.
 ///   - Of its kinds + 1 slots a sender finds one free unless it has messages under way or the
 ///     receiver is reading just then: it can replace what is not read yet.
 ///
@@ -80,8 +82,8 @@ class LatestSlots {
   /// Something has come that was not collected yet.
   bool any_new() const;
   /// Takes note of what has come and gives back what it replaces. For each message in the order of
-  /// senders `accept(message)` says whether it is kept, or counts as lost. Else bad_data: a word
-  /// that nobody may write.
+  /// senders (rounds in any order) `accept(message)` says whether it is kept, or counts as lost.
+  /// Else bad_data: a word that nobody may write.
   template <class Accept>
   Status collect(Accept&& accept) {
     Message message;
@@ -107,8 +109,9 @@ class LatestSlots {
   bool comes(std::size_t slot, Message* message, Status* status);
   Status enter(std::size_t slot, const Message& message, bool accepted);
   Status tell(std::size_t slot, std::size_t answer);
-  int& held(std::size_t in, int kind) {
-    return held_[in * static_cast<std::size_t>(options_.kinds) + static_cast<std::size_t>(kind)];
+  /// By in and kind.
+  std::size_t place(std::size_t in, int kind) const {
+    return in * static_cast<std::size_t>(options_.kinds) + static_cast<std::size_t>(kind);
   }
   std::size_t block_bytes() const;
   std::size_t word_at(std::size_t neighbour, std::size_t slot) const;
@@ -127,6 +130,7 @@ class LatestSlots {
   std::vector<Word> seen_;               // by slot here: the last word collected
   std::vector<bool> was_taken_;          // by slot here: the message in it
   std::vector<int> held_;                // by in and kind: the slot of the newest message
+  std::vector<Word> newest_;             // by in and kind: the word last held, taken since or not
   std::vector<Message> taken_;
   std::vector<std::size_t> taken_slots_;  // beside it
   std::uint64_t replaced_ = 0;

@@ -78,7 +78,8 @@ class PaperAdPsgd final : public Protocol {
   std::optional<Mailbox::Letter> reply(const Mailbox::Message& message) {
     const std::lock_guard lock(mutex_);
     if (message.kind != question || !latest_) return std::nullopt;
-    return Mailbox::Letter{message.in, answer, message.round, latest_, 0, run_.x.bytes()};
+    // Questions may be seen in another order than that of their rounds.
+    return Mailbox::Letter{message.in, answer, answers_++, latest_, 0, run_.x.bytes()};
   }
 
   /// The mean of the worker's own and all that has come, questions and answers alike.
@@ -100,8 +101,9 @@ class PaperAdPsgd final : public Protocol {
   const Run& run_;
   const AdPsgd options_;
   const Neighbourhood neighbourhood_;
-  std::mutex mutex_;  // guards latest_
+  std::mutex mutex_;  // guards latest_ and answers_
   std::shared_ptr<std::byte> latest_;
+  Iteration answers_ = 0;  // given so far
   std::vector<ConstVectorView> inputs_;
   std::vector<double> weights_;
   Mailbox mailbox_;  // last: its service uses the others

@@ -29,10 +29,10 @@ using ::testing::Each;
 
 void expect_ok(const Status& status) { EXPECT_TRUE(status.ok()) << status.message(); }
 
-RunOptions options(Duration wait_timeout = 60s) {
+RunOptions options() {
   RunOptions result;
   result.world.transport = "cuda_ipc";
-  result.world.wait_timeout = wait_timeout;
+  result.world.wait_timeout = 60s;
   return result;
 }
 
@@ -230,11 +230,11 @@ TEST_F(CudaIpcStreams, AStreamThatWaitsTakesItsFirstKernel) {
       world.bootstrap().put("enqueued", "");
       expect_ok(stream.synchronize());
     } else {
-      (void)world.bootstrap().get("enqueued", 10s);
+      (void)world.bootstrap().get("enqueued", 60s);
       expect_ok(world.transport().put_signal(there, 0, nullptr, 0, 64, word));
     }
   };
-  run(2, work, options(10s));
+  run(2, work);
 }
 
 TEST_F(CudaIpcStreams, AnAbortReleasesAStreamThatWaits) {
@@ -288,7 +288,7 @@ TEST_F(CudaIpcStreams, APutDoesNotWaitForARegionThatWasLetGo) {
       world.bootstrap().put("put", "");
       expect_ok(waiting.synchronize());
     } else {
-      (void)world.bootstrap().get("put", 10s);
+      (void)world.bootstrap().get("put", 60s);
       expect_ok(world.transport().put_signal(world.attach(0, "here"), 0, nullptr, 0, 64, word));
     }
     world.bootstrap().fence(60s);

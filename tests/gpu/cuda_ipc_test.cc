@@ -344,6 +344,7 @@ TEST_F(CudaIpcErrors, APeersGpuIsFoundUnderItsNumberHereAndAHiddenOneIsNamed) {
                                   "ucx")));
       expect_ok(world.wait_until([&] { return here.word(0) == 1; }, world.deadline(), "a word"));
     }
+    world.bootstrap().fence(60s);  // before the region goes
   };
   run(2, work, options({{"FAKE_CUDA_DEVICES", "2"}, {"FAKE_CUDA_PEER_ACCESS", "0"}}, "auto"));
 }
@@ -390,7 +391,7 @@ TEST_F(CudaIpc, ACaptureByTheProgramIsNotBrokenNorTakenForALossOfTheGpu) {
     }
     expect_ok(mark.record(stream));
     expect_ok(world.wait_for_gpu(mark, "nothing"));
-    EXPECT_TRUE(stream.idle());
+    expect_ok(world.wait_until([&] { return stream.idle(); }, world.deadline(), "the stream"));
     EXPECT_TRUE(capture.end());
     expect_ok(world.status());
   });

@@ -205,7 +205,7 @@ TEST_F(GpuTrainingErrors, AStreamThatStandsStillEndsTheRunEverywhere) {
       EXPECT_THAT(trainer.status().message(), HasSubstr("rank 1"));
     }
   };
-  run(workers, work, {}, 2s);
+  run(workers, work, {}, 10s);
 }
 
 TEST_F(GpuTrainingErrors, ACheckpointWaitsNoLongerThanTheWorld) {
@@ -219,7 +219,7 @@ TEST_F(GpuTrainingErrors, ACheckpointWaitsNoLongerThanTheWorld) {
     expect_no_checkpoint(trainer, Code::timeout, "for the GPU to do what is enqueued");
     EXPECT_FALSE(trainer.checkpoint().parameters.empty()) << "the world has failed";
   };
-  run(1, work, {}, 1s);
+  run(1, work, {}, 5s);
 }
 
 TEST_F(GpuTrainingErrors, ACheckpointIsNotWrittenWhereItsCopyHasFailed) {

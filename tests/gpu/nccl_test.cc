@@ -62,9 +62,9 @@ class Nccl : public ::testing::Test {
     if (!missing.empty()) GTEST_SKIP() << missing;
   }
 
-  static RunOptions options(Duration wait_timeout = 60s) {
+  static RunOptions options() {
     RunOptions result = gpu_backends()[1].defaults;
-    result.world.wait_timeout = wait_timeout;
+    result.world.wait_timeout = 60s;
     result.environment.emplace_back("FAKE_CUDA_DEVICES", "4");
     result.environment.emplace_back("SLIP_NCCL_LIBRARY", SLIP_FAKE_NCCL);
     return result;
@@ -164,7 +164,7 @@ TEST_F(Nccl, EveryMemberHasTheSameBits) {
     const std::vector<float> mean = download<float>(all.buffer(), stream);
     world.bootstrap().put("mean of " + std::to_string(world.rank()),
                           std::string(reinterpret_cast<const char*>(mean.data()), 60'000));
-    const std::string first = world.bootstrap().get("mean of 0", 10s);
+    const std::string first = world.bootstrap().get("mean of 0", 60s);
     EXPECT_EQ(std::memcmp(first.data(), mean.data(), first.size()), 0);
   });
 }
@@ -179,6 +179,7 @@ TEST_F(Nccl, AnAllReduceMakesOneCommunicatorAndClosesIt) {
       EXPECT_EQ(asked("fake_nccl_made"), 1);
       EXPECT_EQ(asked("fake_nccl_averages"), 18);
       EXPECT_EQ(asked("fake_nccl_alive"), 1);
+      world.bootstrap().fence(60s);  // members close it together
     }
     EXPECT_EQ(asked("fake_nccl_alive"), 0);
     EXPECT_EQ(asked("fake_nccl_aborted"), 0);
@@ -196,7 +197,8 @@ TEST_F(Nccl, AGroupThatHasBeenAwayIsForgottenAndItsCommunicatorClosed) {
     for (int time = 0; time < 4; ++time) average();
     EXPECT_EQ(asked("fake_nccl_averages"), 2);
 
-    sequence += 31;  // 32 numbers on, at the next one: too late by one
+    world.bootstrap().fence(60s);  // members close it together
+    sequence += 31;                // 32 numbers on, at the next one: too late by one
     EXPECT_NE(partial.algorithm({sequence + 1, both}), Algorithm::nccl);
     EXPECT_EQ(partial.algorithm({sequence, both}), Algorithm::nccl);
     for (int time = 0; time < 4; ++time) average();
@@ -205,6 +207,7 @@ TEST_F(Nccl, AGroupThatHasBeenAwayIsForgottenAndItsCommunicatorClosed) {
     const auto closed = [] { return asked("fake_nccl_alive") == 1; };
     expect_ok(world.wait_until(closed, world.deadline(), "the first communicator to close"));
 
+    world.bootstrap().fence(60s);
     sequence += 100;  // others are what shows that it is away
     expect_ok(partial.mean({++sequence, self}));
     const auto all_closed = [] { return asked("fake_nccl_alive") == 0; };
@@ -323,13 +326,13 @@ TEST_F(Nccl, WhatItRefusesItselfIsSaid) {
       const gpu::NcclId id = gpu::make_nccl_id();
       world.bootstrap().put(name, {reinterpret_cast<const char*>(id.data()), id.size()});
     }
-    const std::string given = world.bootstrap().get(name, 10s);
+    const std::string given = world.bootstrap().get(name, 60s);
     gpu::NcclId id;
     std::memcpy(id.data(), given.data(), id.size());
     gpu::NcclCommunicator communicator(0, id, 2, world.rank(), 1s, [&] { world.wake(); });
     expect_ok(world.wait_until([&] { return communicator.settled(); }, world.deadline(), "NCCL"));
     EXPECT_THAT(communicator.status().message(), HasSubstr("NCCL: connecting: invalid usage"));
-    world.bootstrap().fence(10s);  // whose id it is stays
+    world.bootstrap().fence(60s);  // whose id it is stays
   });
 }
 
@@ -341,10 +344,15 @@ struct Ended {
   int done = 0;
   bool kept = false;  // the vector, as it was before
 };
-Ended average_until_failure(World& world) {
+/// It does not wait long for what `hangs`.
+Ended average_until_failure(World& world, std::string_view hangs = {}) {
   const gpu::Stream stream(world.rank());
   const gpu::CurrentStream current(stream);
-  AllReduce all(world, "mean", count, Dtype::float32, by_nccl(world));
+  PartialAllReduceOptions options = by_nccl(world);
+  options.wait = [&](FunctionRef<bool()> over, std::string_view what) {
+    return world.wait_until(over, what == hangs ? world.now() + 2s : world.deadline(), what);
+  };
+  AllReduce all(world, "mean", count, Dtype::float32, options);
   const auto memory = gpu::allocate(world.rank(), count * sizeof(float));
   const VectorView vector{memory.get(), count, Dtype::float32, world.rank()};
   Ended ended;
@@ -382,39 +390,33 @@ TEST_F(Nccl, AnErrorOfOneMemberIsToldToAll) {
 /// Rank 1's NCCL hangs, and who waits for it says for what.
 class NcclHangs : public Nccl {
  protected:
-  static void expect_given_up(const char* hangs, const char* what) {
-    run(
-        3,
-        [&](World& world) {
-          if (world.rank() == 1) set({{hangs, "1"}});
-          const Ended ended = average_until_failure(world);
-          EXPECT_EQ(ended.done, 2);
-          EXPECT_TRUE(ended.kept);
-          EXPECT_THAT(ended.status.message(),
-                      ::testing::AnyOf(HasSubstr(what), HasSubstr(" gave up: ")));
-          EXPECT_EQ(asked("fake_nccl_alive"), 0);
-        },
-        options(2s));
+  static void expect_given_up(const char* hangs, const std::string& what) {
+    run(3, [&](World& world) {
+      if (world.rank() == 1) set({{hangs, "1"}});
+      const Ended ended = average_until_failure(world, what);
+      EXPECT_EQ(ended.done, 2);
+      EXPECT_TRUE(ended.kept);
+      EXPECT_THAT(ended.status.message(),
+                  ::testing::AnyOf(HasSubstr("for " + what + " 'mean'"), HasSubstr(" gave up: ")));
+      EXPECT_EQ(asked("fake_nccl_alive"), 0);
+    });
   }
 };
 
 TEST_F(NcclHangs, ACollectiveThatNeverEndsIsGivenUpAtTheDeadline) {
-  expect_given_up("FAKE_NCCL_HANG_AT", "for an all-reduce by NCCL 'mean'");
+  expect_given_up("FAKE_NCCL_HANG_AT", "an all-reduce by NCCL");
 }
 
 TEST_F(NcclHangs, MembersThatNeverConnectAreGivenUpAtTheDeadline) {
-  expect_given_up("FAKE_NCCL_INIT_HANGS", "for members to connect by NCCL 'mean'");
+  expect_given_up("FAKE_NCCL_INIT_HANGS", "members to connect by NCCL");
 }
 
 TEST_F(Nccl, AnAbortThatDoesNotReturnIsLeftToItself) {
-  run(
-      2,
-      [](World& world) {
-        set({{"FAKE_NCCL_HANG_AT", "1"}, {"FAKE_NCCL_ABORT_HANGS", "1"}});
-        EXPECT_EQ(average_until_failure(world).done, 2);
-        EXPECT_EQ(asked("fake_nccl_alive"), 1);
-      },
-      options(2s));
+  run(2, [](World& world) {
+    set({{"FAKE_NCCL_HANG_AT", "1"}, {"FAKE_NCCL_ABORT_HANGS", "1"}});
+    EXPECT_EQ(average_until_failure(world, "an all-reduce by NCCL").done, 2);
+    EXPECT_EQ(asked("fake_nccl_alive"), 1);
+  });
 }
 
 TEST_F(Nccl, AMemberThatDiesEndsTheOthers) {

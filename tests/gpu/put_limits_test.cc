@@ -109,7 +109,7 @@ TEST_P(PutsBehindAStreamThatWaits, EndUponAnAbort) {
 
 // One place is taken for as long as that stream waits; the others are enough.
 TEST_P(PutsBehindAStreamThatWaits, LeaveRoomForThoseOnOtherStreams) {
-  run(10s, [](World& world, const Ends& ends) {
+  run(60s, [](World& world, const Ends& ends) {
     const auto put = [&](int i) {
       return world.transport().put_signal(ends.gpus, 64, ends.source, 64, 0, static_cast<Word>(i));
     };
@@ -166,7 +166,7 @@ TEST_P(PutsBehindAStreamThatWaits, LetTheWordComeThatItWaitsFor) {
     world.bootstrap().fence(60s);
   };
   RunOptions options = GetParam().defaults;
-  options.world.wait_timeout = 20s;
+  options.world.wait_timeout = 60s;
   EXPECT_THAT(run_processes(2, work, options), Each(0));
 }
 
@@ -219,7 +219,7 @@ TEST(StagedPuts, AWordMayComeForARegionThatIsFreedMeanwhile) {
       const Region gpus = end.transport->allocate(128, Bell::worker, 0);
       world.bootstrap().put("gpu/0", gpus.key());
       Region hosts = end.allocate("host", 1 << 20);
-      (void)world.bootstrap().get("put", 30s);
+      (void)world.bootstrap().get("put", 60s);
       std::this_thread::sleep_for(50ms);  // until what was put has come
       hosts = {};
       expect_ok(gpu::synchronize(0));

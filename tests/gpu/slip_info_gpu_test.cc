@@ -97,10 +97,10 @@ TEST_F(SlipInfo, WithoutVerbsTheReasonIsSaidOnce) {
 
 TEST_F(SlipInfo, ADriverThatHangsIsGivenUp) {
   setenv("FAKE_CUDA_DELAY_US", "1000000000", 1);
-  EXPECT_THAT(info("--timeout 2"),
+  EXPECT_THAT(info("--timeout 5"),
               AllOf(ContainsRegex("same host     none: the process that (has|writes).* did not "
-                                  "answer for 2 s and was killed; look for the driver's messages"),
-                    ContainsRegex("other hosts   none: .* did not answer for 2 s and was killed"),
+                                  "answer for 5 s and was killed; look for the driver's messages"),
+                    ContainsRegex("other hosts   none: .* did not answer for 5 s and was killed"),
                     HasSubstr("Paths of 2 workers")));
 }
 

@@ -243,7 +243,7 @@ TEST(VerbsGpuFreed, KeepsNothingWaitingThatComes) {
   if (const std::string why = missing(); !why.empty()) GTEST_SKIP() << why;
   RunOptions options;
   options.world.transport = "verbs";
-  options.world.wait_timeout = 20s;
+  options.world.wait_timeout = 60s;
   options.environment = {{"FAKE_CUDA_GPU_DIRECT", "0"}};
   const auto work = [](World& world) {
     if (world.rank() == 0) setenv("FAKE_CUDA_DELAY_US", "2000", 1);
@@ -324,7 +324,7 @@ TEST_P(VerbsGpuLoss, EndsTheReceiversWorldWithItsCause) {
   if (const std::string why = missing(); !why.empty()) GTEST_SKIP() << why;
   RunOptions options;
   options.world.transport = "verbs";
-  options.world.wait_timeout = 20s;
+  options.world.wait_timeout = 60s;
   options.environment = GetParam().settings;
   const auto work = [](World& world) {
     constexpr std::size_t line = 64;
@@ -333,9 +333,9 @@ TEST_P(VerbsGpuLoss, EndsTheReceiversWorldWithItsCause) {
     const RemoteRegion there = world.attach(1 - world.rank(), "slot");
     Payloads sources(0);
     const void* const source = sources.at(payload.data(), payload.size());
-    world.bootstrap().fence(20s);
+    world.bootstrap().fence(60s);
     if (world.rank() == 1) fail_calls(GetParam().call);
-    world.bootstrap().fence(20s);
+    world.bootstrap().fence(60s);
     if (world.rank() == 0) {
       expect_ok(world.transport().put_signal(there, line, source, payload.size(), 0, 1));
     }

@@ -171,19 +171,23 @@ class AllReduceFailureTest : public ::testing::TestWithParam<std::tuple<Path, st
 
 TEST_P(AllReduceFailureTest, ALostPeerIsAnErrorAtEverybodyThatStays) {
   LaunchOptions options = options_of(path());
-  options.world.wait_timeout = 2s;
   options.faults = FaultPlan{.cut_peer = 2, .cut_after = 7};
   const std::size_t elements = count();
+  std::atomic<World*> cut_off = nullptr;
+  std::atomic<int> failed = 0;
   launch(
       3,
-      [elements](World& world) {
+      [&](World& world) {
+        if (world.rank() == 2) cut_off = &world;
         AllReduce all_reduce(world, "cut", elements, Dtype::float32);
         Status status;
         for (int round = 0; round < 20 && status; ++round) status = all_reduce.mean();
         ASSERT_FALSE(status);
-        if (world.rank() != 2) {  // which learns of it by a deadline
+        if (world.rank() != 2) {
           EXPECT_EQ(status.code(), Code::peer_lost) << status.message();
           EXPECT_EQ(status.peer(), 2);
+          // Nothing reaches rank 2 any more.
+          if (++failed == 2) cut_off.load()->abort({Code::stopped, "enough"});
         }
         const Status again = all_reduce.mean();
         EXPECT_EQ(again.code(), status.code());
@@ -201,7 +205,7 @@ TEST_P(AllReduceFailureTest, AnAbortEndsTheWait) {
         [&](World& world) {
           AllReduce all_reduce(world, "abort", elements, Dtype::float32);
           all_reduce.mean().throw_if_failed();
-          world.bootstrap().fence(10s);
+          world.bootstrap().fence(60s);
           if (world.rank() == 1) throw Error(Code::io, "the disk is full");
           const Status status = all_reduce.mean();
           if (world.rank() == 0) seen = status;
@@ -230,9 +234,18 @@ TEST(AllReduce, ATimeoutNamesWhoIsMissing) {
     launch(
         3,
         [count](World& world) {
-          AllReduce all_reduce(world, "grad", count, Dtype::float32);
-          world.bootstrap().fence(10s);
-          if (world.rank() == 2) return;
+          PartialAllReduceOptions waiting;
+          // Time runs once ranks 0 and 1 have what the other one sends before it waits.
+          waiting.wait = [&world, met = false](FunctionRef<bool()> over,
+                                               std::string_view what) mutable {
+            if (!std::exchange(met, true)) world.bootstrap().fence(60s);
+            return world.wait_until(over, world.deadline(), what);
+          };
+          AllReduce all_reduce(world, "grad", count, Dtype::float32, waiting);
+          if (world.rank() == 2) {
+            world.bootstrap().fence(60s);
+            return;
+          }
           const Status status = all_reduce.mean();
           EXPECT_EQ(status.code(), Code::timeout);
           EXPECT_EQ(status.peer(), 2);

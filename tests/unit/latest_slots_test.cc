@@ -211,6 +211,61 @@ TEST_P(LatestSlotsTest, a_lost_message_replaces_nothing_and_its_slot_is_given_ba
       });
 }
 
+// Where two messages land while `collect` is between their slots it sees the second one first.
+TEST_P(LatestSlotsTest, what_is_seen_after_a_newer_message_was_taken_is_given_back) {
+  const auto word = [](int incarnation, Iteration round) {
+    return make_word(static_cast<std::uint16_t>(incarnation), round * LatestSlots::most_kinds);
+  };
+  // The sender says itself what lands in which slot, and when.
+  const auto sender = [&](World& world) {
+    const Region answers = world.allocate("slots/answers", 4096);
+    const RemoteRegion slots = world.attach(1, "slots/slots");
+    const auto land = [&](std::size_t slot, Word message) {
+      expect_ok(world.transport().put_signal(slots, 0, nullptr, 0, slot * sizeof(Word), message));
+    };
+    for (const Iteration older : {4, 6}) {
+      land(1, word(1, older + 1));
+      world.bootstrap().fence(60s);  // has been taken
+      land(0, word(1, older));
+      const auto freed = [&] { return answers.word(sizeof(Word)) == word(1, older); };
+      expect_ok(world.wait_until(freed, world.deadline(), "the older one's slot"));
+      world.bootstrap().fence(60s);
+    }
+    land(0, word(2, 0));  // its next life begins anew
+    world.bootstrap().fence(60s);
+  };
+  const auto receiver = [](World& world) {
+    LatestSlots slots(world, "slots", testing::neighbourhood(Graph(2, {{0, 1, {}}}), 1),
+                      {.bytes = bytes});
+    const auto expect_round = [](std::span<const Message> messages, Iteration round) {
+      ASSERT_EQ(messages.size(), 1u);
+      EXPECT_EQ(messages[0].round, round);
+    };
+    for (const Iteration older : {4, 6}) {
+      await_round(world, slots, older + 1);
+      expect_round(slots.take(), older + 1);
+      const bool used = older == 6;
+      if (used) expect_ok(slots.give_back());
+      world.bootstrap().fence(60s);
+      await_round(world, slots, older);
+      if (!used) {
+        expect_ok(slots.give_back(Keep::newest));
+        expect_round(slots.take(), older + 1);
+        expect_ok(slots.give_back());
+      }
+      EXPECT_TRUE(slots.take().empty());
+      EXPECT_EQ(slots.replaced(), 1u);
+      world.bootstrap().fence(60s);
+    }
+    await_round(world, slots, 0);
+    expect_round(slots.take(), 0);
+    world.bootstrap().fence(60s);
+  };
+  GetParam().run(
+      2, [&](World& world) { world.rank() == 0 ? sender(world) : receiver(world); },
+      GetParam().defaults);
+}
+
 TEST_P(LatestSlotsTest, words_that_nobody_may_write_are_bad_data) {
   GetParam().run(
       2,

@@ -323,7 +323,7 @@ int fail_in_mid_operation(const Failure& failure) {
       4,
       [&](World& world) {
         if (world.rank() == 3) {
-          world.bootstrap().fence(10s);
+          world.bootstrap().fence(60s);
           failure.wait(world);
           victim.load()->abort({Code::stopped, "enough"});
           return;
@@ -342,7 +342,7 @@ int fail_in_mid_operation(const Failure& failure) {
             expected_mean<float>(group.members, failure.count, 1, hosts_of(world, partial, group));
         if (world.rank() == 1) victim = &world;
         partial.announce(group).throw_if_failed();  // they have met
-        world.bootstrap().fence(10s);
+        world.bootstrap().fence(60s);
         const Status status =
             registered ? partial.mean(group) : partial.mean(group, view(std::span(own)));
         EXPECT_TRUE(same_bits<float>(vector(), status ? mean : before))

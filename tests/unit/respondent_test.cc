@@ -65,10 +65,10 @@ TEST(Respondent, what_is_long_comes_whole) {
 }
 
 TEST(Respondent, one_that_hangs_is_killed_and_there_is_another) {
-  Respondent whom("somebody", obey, 2s);
+  Respondent whom("somebody", obey, 5s);
   const pid_t who = std::stoi(whom.ask("who"));
   EXPECT_THAT(failure_of(whom, "hang", Code::timeout),
-              HasSubstr("somebody did not answer for 2 s and was killed"));
+              HasSubstr("somebody did not answer for 5 s and was killed"));
   EXPECT_EQ(kill(who, 0), -1);
   expect_no_children();
   EXPECT_EQ(whom.ask("count"), "1");

@@ -127,7 +127,7 @@ std::string Respondent::end() {
   kill(process, SIGKILL);
   int status = 0;
   // What hangs within the kernel does not end.
-  const auto deadline = steady_clock::now() + 2s;
+  const auto deadline = steady_clock::now() + 10s;
   while (waitpid(process, &status, WNOHANG) == 0) {
     if (steady_clock::now() >= deadline) {
       return fmt::format("cannot be killed (process {})", process);
