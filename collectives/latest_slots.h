@@ -32,12 +32,11 @@ struct LatestSlotsOptions {
 ///     says when it is the sender's again: it puts the message's word back into the sender's `free`
 ///     word for that slot. A pair of round and kind is sent to a receiver once, so no other message
 ///     can be meant by it.
-///   - The receiver gives a slot back as soon as a newer message of that kind has come, even if
-///   that
-///     was seen first, or its message was used up; and not while it reads it. A word of the slot
-///     cannot change before that, so what the receiver reads is whole, by the order of puts alone:
-///     no read is tried again, no atomics, no trust in how wide or in which order payload bytes
-///     land.
+///   - The receiver gives a slot back as soon as a newer message of that kind has come, even where
+///     that one was seen first, or its message was used up; and not while it reads it. A word of
+///     the slot cannot change before that, so what the receiver reads is whole, by the order of
+///     puts alone: no read is tried again, no atomics, no trust in how wide or in which order
+///     payload bytes land.
 ///   - Of its kinds + 1 slots a sender finds one free unless it has messages under way or the
 ///     receiver is reading just then: it can replace what is not read yet.
 ///
