@@ -39,7 +39,7 @@ class Mailbox {
   struct Letter {
     std::size_t out = 0;  // index of Neighbourhood::out
     int kind = 0;
-    Iteration round = 0;
+    Iteration round = 0;  // goes up for each kind and receiver, in answers, too
     std::shared_ptr<const std::byte> buffer;
     std::size_t first = 0;
     std::size_t bytes = 0;
@@ -73,7 +73,9 @@ class Mailbox {
   /// What is posted from now on, as an answer too, follows what this thread has enqueued on a GPU.
   Status follow();
 
-  /// Sends these letters in their order. With `flush`, what waits to be posted is dropped first.
+  /// Sends these letters in their order, but for one that has to wait for a slot; where it comes
+  /// after a newer one it counts as replaced. With `flush`, what waits to be posted is dropped
+  /// first.
   Status post(std::span<const Letter> letters, bool flush);
 
   /// The newest messages, by kind and then by sender; to be read until `give_back`, once. With

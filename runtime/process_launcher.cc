@@ -125,14 +125,21 @@ class Run {
       take_ends();
       if (steady_now() >= deadline_) next_step();
     }
-    // They have all ended; what they said of why may still be on its way.
-    if (first_failed_ >= 0) server_.wait_until_empty(reason_grace);
+    if (first_failed_ >= 0) await_reasons();
     ProcessResult result = this->result();
     result.interrupted = !stop_reason_.empty();
     return result;
   }
 
  private:
+  /// They have all ended; what they said of why may still be on its way. A signal ends the wait.
+  void await_reasons() {
+    const Time deadline = deadline_after(reason_grace);
+    while (!server_.wait_until_empty(100ms) && steady_now() < deadline) {
+      if (signals_.take() != 0) break;
+    }
+  }
+
   enum class Step { run, terminate, kill, end_output };
 
   struct Worker {

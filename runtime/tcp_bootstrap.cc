@@ -27,7 +27,8 @@ namespace wire = rendezvous_wire;
 using wire::Kind;
 
 // The server times requests out, and knows why; this much later, it is the server that does not
-// answer. Generous, since its host may be busy: one that has ended shows at once.
+// answer. Generous, since its host may be busy: one that has ended shows at once. As long may it
+// take to hear a failure.
 constexpr Duration server_slack = 20s;
 constexpr Duration first_pause = 10ms;
 constexpr Duration longest_pause = 500ms;

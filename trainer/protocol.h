@@ -46,7 +46,7 @@ struct Run {
 };
 
 /// One way to train. The trainer calls enter(0), step(0), enter(next), step(next), ... from one
-/// thread, and finish() after the last step.
+/// thread, finish() after the last step, and settle() once all workers have finished.
 class Protocol {
  public:
   virtual ~Protocol() = default;
@@ -65,7 +65,8 @@ class Protocol {
   /// This worker has done its last iteration; nobody shall wait for it.
   virtual Status finish() { return {}; }
 
-  /// All workers have done their last iteration: counters may be completed now.
+  /// All workers have done their last iteration: counters may be completed now. Perhaps called more
+  /// than once.
   virtual void settle() {}
 
   /// Where a gradient is best written (registered memory); else empty and the trainer has its own.

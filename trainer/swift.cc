@@ -52,6 +52,8 @@ class SwiftProtocol final : public Protocol {
     return {};
   }
 
+  void settle() override { mailbox_.count_sent(); }
+
  private:
   Iteration steps() const { return static_cast<Iteration>(options_.local_steps); }
 

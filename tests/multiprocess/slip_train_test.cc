@@ -45,9 +45,10 @@ std::vector<std::string> operator+(std::vector<std::string> a, const std::vector
 constexpr Iteration long_end = 1000;
 
 /// A run that lasts for 20 s if nothing ends it; its first line of progress comes after 2 s.
-std::vector<std::string> long_run(const std::string& protocol, int workers = 8) {
+std::vector<std::string> long_run(const std::string& protocol, int workers = 8,
+                                  Iteration end = long_end) {
   return {"train",   "--protocol", protocol, "--workers",    std::to_string(workers), "--task",
-          "targets", "--compute",  "20ms",   "--iterations", std::to_string(long_end)};
+          "targets", "--compute",  "20ms",   "--iterations", std::to_string(end)};
 }
 
 constexpr const char* progress = "iteration ";
@@ -106,7 +107,8 @@ TEST(SlipTrain, AWorkerThatIsLostBeforeTheFirstIterationEndsTheRunToo) {
 
 TEST(SlipTrain, NothingOutlivesAKilledSlip) {
   for (const std::string& protocol : protocols) {
-    SlipProgram slip(long_run(protocol));
+    // Longer than anybody waits for what is left to go.
+    SlipProgram slip(long_run(protocol, 8, 2 * long_end));
     ASSERT_TRUE(slip.wait_for_output(progress));
     slip.signal(SIGKILL);
     EXPECT_EQ(slip.wait().end.signal, SIGKILL);

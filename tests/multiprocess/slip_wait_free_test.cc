@@ -34,11 +34,11 @@ TEST_P(WaitFree, LearnsBetweenProcesses) {
   Words arguments{
       "train", "--transport",      transport,     "--task",       "quadratic:dim=50", "--lr",
       "0.3",   "--workers",        "4",           "--iterations", "1000000",          "--seconds",
-      "25",    "--evaluate-every", "5",           "--target",     "loss=0.03",        "--compute",
+      "60",    "--evaluate-every", "5",           "--target",     "loss=0.03",        "--compute",
       "2ms",   "--report",         "report.json", "--slow",       "rank=1,x=3",       "--protocol"};
   arguments.insert(arguments.end(), what.protocol.begin(), what.protocol.end());
   SlipProgram slip(arguments);
-  const Outcome outcome = slip.wait(60s);
+  const Outcome outcome = slip.wait(120s);
   ASSERT_TRUE(outcome.end.ok()) << outcome.error;
   const Report report = read_report(slip.folder() / "report.json");
   EXPECT_EQ(report.transport, transport);

@@ -115,15 +115,22 @@ TEST_F(TcpBootstrapTest, AGetThatTimesOutSaysWhatItWaitedForAndWhoNeverJoined) {
 TEST_F(TcpBootstrapTest, AServerThatIsLateWithItsAnswerIsStillHeard) {
   int ends[2];
   ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
-  const FileDescriptor in(ends[0]), out(ends[1]);
+  const FileDescriptor in(ends[0]);
+  FileDescriptor out(ends[1]);
   const pid_t process = fork();
+  ASSERT_GE(process, 0);
   if (process == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    RendezvousServer server("127.0.0.1", 0, 1);
-    const int port = server.port();
-    [[maybe_unused]] const auto bytes = write(out.get(), &port, sizeof port);
-    for (;;) pause();
+    try {
+      RendezvousServer server("127.0.0.1", 0, 1);
+      const int port = server.port();
+      [[maybe_unused]] const auto bytes = write(out.get(), &port, sizeof port);
+      for (;;) pause();
+    } catch (...) {
+      _exit(1);
+    }
   }
+  out.reset();
   int port = 0;
   ASSERT_EQ(read(in.get(), &port, sizeof port), static_cast<ssize_t>(sizeof port));
   TcpBootstrap zero(options_for(port, 0, 1));

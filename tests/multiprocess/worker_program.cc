@@ -106,7 +106,8 @@ const std::map<std::string, std::function<int(const Arguments&)>> modes = {
        for (;;) std::puts("more");
        return 99;
      }},
-    // As much as its pipe still takes when the launcher's output is full, and what waits for that.
+    // More than the pipe of the launcher's output takes (64 KiB) and the launcher keeps (256 KiB),
+    // but not by a pipe.
     {"fill",
      [](const Arguments&) {
        for (int i = 0; i < 345; ++i) fmt::print("{}\n", std::string(1023, 'z'));
@@ -181,7 +182,8 @@ const std::map<std::string, std::function<int(const Arguments&)>> modes = {
        if (fork() == 0) {
          setsid();
          if (write(ends[1], &byte, 1) < 0) std::_Exit(98);
-         while (a.at(0) == "flood") std::puts("more");
+         while (a.at(0) == "flood" && std::puts("more") >= 0) {
+         }
          pollfd output{1, 0, 0};
          poll(&output, 1, -1);
          std::_Exit(0);

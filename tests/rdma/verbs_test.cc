@@ -189,7 +189,9 @@ TEST_F(Verbs, nothing_overruns_a_receiver_that_does_not_drive) {
       expect_ok(
           end.transport->put_signal(there, line, noise.data(), k % 3 == 0 ? payload : 8, 0, k));
     }
-    // Whoever is the first to have put all cannot have the last word of the other.
+    world.bootstrap().fence(30s);
+    // A put drives while it waits for room. But who had put all first has not driven since, and so
+    // lacks the last word of the other.
     const Word came = here.word(0);
     world.bootstrap().put("came/" + std::to_string(world.rank()), std::to_string(came));
     const std::string other =
