@@ -65,8 +65,7 @@ class Protocol {
   /// This worker has done its last iteration; nobody shall wait for it.
   virtual Status finish() { return {}; }
 
-  /// All workers have done their last iteration: counters may be completed now. Perhaps called more
-  /// than once.
+  /// All workers have done their last iteration: counters may be completed now.
   virtual void settle() {}
 
   /// Where a gradient is best written (registered memory); else empty and the trainer has its own.

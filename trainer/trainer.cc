@@ -8,6 +8,7 @@
 #include <exception>
 #include <span>
 #include <sstream>
+#include <utility>
 
 #include "slipstream/collectives/tree.h"
 #include "slipstream/gpu/stream.h"
@@ -145,7 +146,8 @@ struct __attribute__((visibility("hidden"))) Trainer::Impl {
   std::unique_ptr<Evaluator> evaluator;
 
   bool begun = false;
-  bool done = false;  // with the last iteration
+  bool done = false;     // with the last iteration
+  bool settled = false;  // all are
   int averages = 0;
   Iteration first = 0;  // not 0 in a resumed run
   Iteration iterations_done = 0;
@@ -374,7 +376,7 @@ Status Trainer::Impl::step(GradientStep& gradient) {
 void Trainer::Impl::linger() {
   if (!begun || !failure.ok()) return;
   ended(run.wait([&] { return stop.all_finished(); }, "the others to finish")).throw_if_failed();
-  protocol->settle();
+  if (!std::exchange(settled, true)) protocol->settle();
 }
 
 Trainer::Trainer(const World& world, std::vector<Parameter> parameters,
