@@ -41,10 +41,20 @@ std::string missing() {
   return gpu_backends().front().missing;
 }
 
+using Settings = std::vector<std::pair<std::string, std::string>>;
+
+RunOptions over_verbs(const Settings& settings) {
+  RunOptions result;
+  result.world.transport = "verbs";
+  result.world.wait_timeout = 60s;
+  result.environment = settings;
+  return result;
+}
+
 /// What the two can do, and how memory is reached then.
 struct Way {
   const char* name;
-  std::vector<std::pair<std::string, std::string>> settings;
+  Settings settings;
   std::string path;
 };
 std::ostream& operator<<(std::ostream& out, const Way& way) { return out << way.name; }
@@ -57,10 +67,6 @@ class VerbsGpu : public ::testing::TestWithParam<Way> {
 };
 
 TEST_P(VerbsGpu, PayloadsArriveWholeByTheBestWayThatThereIs) {
-  RunOptions options;
-  options.world.transport = "verbs";
-  options.world.wait_timeout = 60s;
-  options.environment = GetParam().settings;
   const auto work = [](World& world) {
     EXPECT_THAT(verbs_gpu_path({}, 0), StartsWith(GetParam().path));
     constexpr std::size_t line = 64;
@@ -80,15 +86,11 @@ TEST_P(VerbsGpu, PayloadsArriveWholeByTheBestWayThatThereIs) {
     }
     world.goodbye();
   };
-  EXPECT_THAT(run_processes(2, work, options), Each(0));
+  EXPECT_THAT(run_processes(2, work, over_verbs(GetParam().settings)), Each(0));
 }
 
 // Its pieces of pinned memory are read where they are, by a stream that has more to do before.
 TEST_P(VerbsGpu, ALargePutToOneselfArrivesWhole) {
-  RunOptions options;
-  options.world.transport = "verbs";
-  options.world.wait_timeout = 60s;
-  options.environment = GetParam().settings;
   const auto work = [](World& world) {
     constexpr std::size_t line = 64;
     constexpr std::size_t words = 2'000'000;
@@ -117,15 +119,11 @@ TEST_P(VerbsGpu, ALargePutToOneselfArrivesWhole) {
     world.bootstrap().fence(60s);
     world.goodbye();
   };
-  EXPECT_THAT(run_processes(2, work, options), Each(0));
+  EXPECT_THAT(run_processes(2, work, over_verbs(GetParam().settings)), Each(0));
 }
 
 // No copy is made there: none could be.
 TEST_P(VerbsGpu, WhatIsInARegionIsSentFromWhereItIs) {
-  RunOptions options;
-  options.world.transport = "verbs";
-  options.world.wait_timeout = 60s;
-  options.environment = GetParam().settings;
   const bool is_staged = GetParam().path.starts_with("staged");
   const auto work = [&](World& world) {
     constexpr std::size_t line = 64;
@@ -151,16 +149,13 @@ TEST_P(VerbsGpu, WhatIsInARegionIsSentFromWhereItIs) {
     world.bootstrap().fence(60s);
     world.goodbye();
   };
-  EXPECT_THAT(run_processes(2, work, options), Each(0));
+  EXPECT_THAT(run_processes(2, work, over_verbs(GetParam().settings)), Each(0));
 }
 
 // Also behind copies that the receiver's GPU has not made yet, which may take as long as it takes
 // to look.
 TEST_P(VerbsGpu, DrainedSaysThatPutsHaveTakenEffect) {
-  RunOptions options;
-  options.world.transport = "verbs";
-  options.world.wait_timeout = 60s;
-  options.environment = GetParam().settings;
+  RunOptions options = over_verbs(GetParam().settings);
   options.environment.emplace_back("FAKE_CUDA_DELAY_US", "10000");
   const auto work = [](World& world) {
     constexpr std::size_t words = 10'000;
@@ -218,10 +213,8 @@ std::string gid_end(int device) { return {'\xff', '\xff', 10, 9, static_cast<cha
 
 TEST(VerbsNearGpu, AWorkerTakesTheDeviceNearestToItsGpuUnlessOneIsAskedFor) {
   if (const std::string why = missing(); !why.empty()) GTEST_SKIP() << why;
-  RunOptions options;
-  options.world.transport = "verbs";
-  options.environment = {{"FAKE_CUDA_DEVICES", "2"},
-                         {"HWLOC_XMLFILE", SLIP_TOPOLOGIES "/two_switches.xml"}};
+  RunOptions options = over_verbs(
+      {{"FAKE_CUDA_DEVICES", "2"}, {"HWLOC_XMLFILE", SLIP_TOPOLOGIES "/two_switches.xml"}});
   const auto expect_device = [&](int device) {
     const auto work = [device](World& world) {
       EXPECT_THAT(world.allocate("memory", 64).key(), HasSubstr(gid_end(device)));
@@ -241,10 +234,6 @@ TEST(VerbsNearGpu, AWorkerTakesTheDeviceNearestToItsGpuUnlessOneIsAskedFor) {
 // Memory of a GPU is freed once the GPU has done its work, which may wait for what comes.
 TEST(VerbsGpuFreed, KeepsNothingWaitingThatComes) {
   if (const std::string why = missing(); !why.empty()) GTEST_SKIP() << why;
-  RunOptions options;
-  options.world.transport = "verbs";
-  options.world.wait_timeout = 60s;
-  options.environment = {{"FAKE_CUDA_GPU_DIRECT", "0"}};
   const auto work = [](World& world) {
     if (world.rank() == 0) setenv("FAKE_CUDA_DELAY_US", "2000", 1);
     const gpu::Stream stream(0);
@@ -275,7 +264,7 @@ TEST(VerbsGpuFreed, KeepsNothingWaitingThatComes) {
     world.bootstrap().fence(60s);
     world.goodbye();
   };
-  EXPECT_THAT(run_processes(2, work, options), Each(0));
+  EXPECT_THAT(run_processes(2, work, over_verbs({{"FAKE_CUDA_GPU_DIRECT", "0"}})), Each(0));
 }
 
 // Its stream has not come to all of it when the transport is gone.
@@ -322,10 +311,6 @@ class VerbsGpuLoss : public ::testing::TestWithParam<Loss> {};
 // What has come and is lost takes its word with it, so that nobody else would end the wait.
 TEST_P(VerbsGpuLoss, EndsTheReceiversWorldWithItsCause) {
   if (const std::string why = missing(); !why.empty()) GTEST_SKIP() << why;
-  RunOptions options;
-  options.world.transport = "verbs";
-  options.world.wait_timeout = 60s;
-  options.environment = GetParam().settings;
   const auto work = [](World& world) {
     constexpr std::size_t line = 64;
     const std::vector<std::byte> payload(400'000);  // too much for a message
@@ -349,7 +334,7 @@ TEST_P(VerbsGpuLoss, EndsTheReceiversWorldWithItsCause) {
     }
     world.fail(status);
   };
-  EXPECT_THAT(run_processes(2, work, options), Each(0));
+  EXPECT_THAT(run_processes(2, work, over_verbs(GetParam().settings)), Each(0));
 }
 
 INSTANTIATE_TEST_SUITE_P(
